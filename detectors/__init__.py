@@ -1,0 +1,1 @@
+"""Person detection: image batch -> Detections. Nothing here imports the other rooms."""

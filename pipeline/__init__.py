@@ -1,0 +1,1 @@
+"""The hall that joins the rooms: sources -> detect -> track -> embed -> match -> outputs."""

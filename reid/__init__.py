@@ -1,0 +1,1 @@
+"""Appearance: crops -> unit embeddings. Nothing here imports the other rooms."""

@@ -1,0 +1,27 @@
+"""Shared fixtures: where real footage and weights are, if they are anywhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def _folder(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value or not Path(value).is_dir():
+        pytest.skip(f"{variable} is not set to an existing folder; this test needs it")
+    return Path(value)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder of real footage ($IDENTRIX_DATA)."""
+    return _folder("IDENTRIX_DATA")
+
+
+@pytest.fixture(scope="session")
+def models_dir() -> Path:
+    """Folder of weights ($IDENTRIX_MODELS)."""
+    return _folder("IDENTRIX_MODELS")
