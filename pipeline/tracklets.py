@@ -1,0 +1,95 @@
+"""The tracklet: one person's stay in one camera, as boxes over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Tracklet:
+    """One stay in one camera.
+
+    camera    its name
+    track_id  never shared between cameras or runs
+    times_s   (T,) float64 site time in seconds, strictly rising; T >= 1
+    boxes     (T, 4) float32 xyxy px
+    scores    (T,) float32 in [0, 1]
+
+    Arrays are made read-only. Raises ValueError when shape, dtype or order do not fit.
+
+    >>> stay = Tracklet("lobby", 7, np.array([0.0, 0.5]), np.zeros((2, 4), np.float32), np.ones(2, np.float32))
+    >>> stay.entered_s, stay.last_s, len(stay)
+    (0.0, 0.5, 2)
+    """
+
+    camera: str
+    track_id: int
+    times_s: NDArray[np.float64]
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        times_s, boxes, scores = self.times_s, self.boxes, self.scores
+        if not self.camera:
+            raise ValueError("tracklet without a camera name")
+        if times_s.dtype != np.float64 or times_s.ndim != 1 or not len(times_s):
+            raise ValueError(f"times_s must be (T,) float64 with T >= 1, got {times_s.shape} {times_s.dtype}")
+        if boxes.dtype != np.float32 or boxes.shape != (len(times_s), 4):
+            raise ValueError(f"boxes must be ({len(times_s)}, 4) float32, got {boxes.shape} {boxes.dtype}")
+        if scores.dtype != np.float32 or scores.shape != (len(times_s),):
+            raise ValueError(f"scores must be ({len(times_s)},) float32, got {scores.shape} {scores.dtype}")
+        if not np.isfinite(times_s).all() or (np.diff(times_s) <= 0).any():
+            raise ValueError("times_s must be finite and rise strictly")
+        for array in (times_s, boxes, scores):
+            array.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.times_s)
+
+    @property
+    def entered_s(self) -> float:
+        """When the person was first seen, seconds."""
+        return float(self.times_s[0])
+
+    @property
+    def last_s(self) -> float:
+        """When the person was last seen, seconds."""
+        return float(self.times_s[-1])
+
+
+def fill_gaps(tracklet: Tracklet, frame_times_s: NDArray[np.float64], max_gap_s: float) -> Tracklet:
+    """The tracklet with a box in every frame of its short holes.
+
+    frame_times_s  (F,) float64, rising: when the camera's frames were taken; boxes are put at these times only
+    max_gap_s      a hole between two seen boxes is filled when they are at most this far apart, seconds
+
+    A filled box lies on the straight line between the boxes before and after it; its score is the lower of theirs.
+
+    >>> seen = Tracklet(
+    ...     "lobby", 7, np.array([0.0, 1.0]),
+    ...     np.array([[0, 0, 10, 20], [4, 0, 14, 20]], np.float32), np.array([0.9, 0.5], np.float32),
+    ... )
+    >>> fill_gaps(seen, np.array([0.0, 0.25, 1.0, 2.0]), max_gap_s=1.0).boxes[:, 0].tolist()
+    [0.0, 1.0, 4.0]
+    """
+    seen_s = tracklet.times_s
+    after = np.searchsorted(seen_s, frame_times_s)
+    inner = (after > 0) & (after < len(seen_s))
+    times_s, after = frame_times_s[inner], after[inner]
+    missed = (seen_s[after] != times_s) & (seen_s[after] - seen_s[after - 1] <= max_gap_s)
+    times_s, after = times_s[missed], after[missed]
+    before = after - 1
+    part = ((times_s - seen_s[before]) / (seen_s[after] - seen_s[before]))[:, None].astype(np.float32)
+    boxes = tracklet.boxes[before] * (1 - part) + tracklet.boxes[after] * part
+    scores = np.minimum(tracklet.scores[before], tracklet.scores[after])
+    order = np.argsort(np.concatenate([seen_s, times_s]), kind="stable")
+    return Tracklet(
+        tracklet.camera,
+        tracklet.track_id,
+        np.concatenate([seen_s, times_s])[order],
+        np.concatenate([tracklet.boxes, boxes])[order],
+        np.concatenate([tracklet.scores, scores])[order],
+    )
