@@ -1,0 +1,66 @@
+"""Files that are whole or absent: written under a temporary name, then renamed.
+
+OutputError (OSError)   a file cannot be written (disk full, folder not writable); one line that says what to do
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class OutputError(OSError):
+    """A file of the run folder cannot be written (disk full, folder not writable)."""
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """One clear line for a failed write, keeping errno."""
+    advice = "free some space or choose another output folder"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "choose an output folder you may write to"
+    message = f"cannot write {path}: {error.strerror or error}; {advice}"
+    wrapped = OutputError(message)
+    wrapped.errno = error.errno
+    return wrapped
+
+
+def write_json_atomic(path: Path, value: Mapping[str, Any]) -> None:
+    """Write strict, indented JSON under a temporary name, then rename. Raises OutputError; ValueError for NaN."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_lines(Path(path), [text.encode()])
+
+
+def write_lines(path: Path, lines: Iterable[bytes]) -> None:
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        file.writelines(lines)
+
+
+def write_csv(table: pa.Table, path: Path, header: bool = True) -> None:
+    import pyarrow.csv as pacsv
+
+    pacsv.write_csv(table, str(path), pacsv.WriteOptions(include_header=header, quoting_style="needed"))
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it when the block ends well, removed when it does not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise output_error(path, error) from error
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

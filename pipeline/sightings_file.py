@@ -1,0 +1,115 @@
+"""sightings.parquet: every Sighting of a run with its embedding, enough to replay the matcher.
+
+One row per emission, in order of emitted_s; the row with closed = true is a stay's last word. Columns: camera string;
+track_id int64; emitted_s, entered_s, last_s double; closed bool; n_crops int32; quality float; first_box, last_box
+list<float>[4] (xyxy px, may be null); embedding list<float>[D], unit length.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.atomic import atomic
+from pipeline.journal import JournalError
+from st_model.sightings import Sighting
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def _schema(dim: int) -> pa.Schema:
+    import pyarrow as pa
+
+    times = [(name, pa.float64()) for name in ("emitted_s", "entered_s", "last_s")]
+    boxes = [(name, pa.list_(pa.float32(), 4)) for name in ("first_box", "last_box")]
+    counts = [("closed", pa.bool_()), ("n_crops", pa.int32()), ("quality", pa.float32())]
+    embedding = ("embedding", pa.list_(pa.float32(), dim))
+    return pa.schema([("camera", pa.string()), ("track_id", pa.int64()), *times, *counts, *boxes, embedding])
+
+
+def write_sightings(path: Path, sightings: list[Sighting]) -> None:
+    """Write sightings.parquet, in order of emitted_s (equal times keep their order).
+
+    Raises ValueError when embeddings differ in length, OutputError when the file cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = sorted(sightings, key=lambda s: s.emitted_s)
+    dims = {len(s.embedding) for s in rows}
+    if len(dims) > 1:
+        raise ValueError(f"sightings of one run must have embeddings of one length, got {sorted(dims)}")
+    schema = _schema(dims.pop() if dims else 1)
+    columns: list[Any] = []
+    for field in schema:
+        values = [getattr(s, field.name) for s in rows]
+        if field.name == "embedding" and rows:
+            columns.append(pa.FixedSizeListArray.from_arrays(np.concatenate(values), field.type.list_size))
+        else:
+            columns.append(pa.array(values, field.type))
+    with atomic(path) as temporary:
+        pq.write_table(pa.table(columns, schema=schema), temporary, compression="zstd")
+
+
+def read_sightings(path: Path) -> list[Sighting]:
+    """Read a sightings.parquet, from this program or another, checked.
+
+    Raises FileNotFoundError; JournalError for a file that is not Parquet, missing or unknown columns, rows that are
+    not in order of emitted_s, embeddings of differing length, of another length than 1, or with NaN: names the row
+    (1-based).
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise JournalError(f"{path} is not a readable Parquet file: {error}") from error
+    required = set(_schema(1).names) - {"first_box", "last_box"}
+    names = set(table.column_names)
+    if required - names:
+        raise JournalError(f"{path} lacks the columns {sorted(required - names)}")
+    if names - set(_schema(1).names):
+        raise JournalError(f"{path} has unknown columns {sorted(names - set(_schema(1).names))}")
+    return _checked_sightings(path, table)
+
+
+def _checked_sightings(path: Path, table: pa.Table) -> list[Sighting]:
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        if column.null_count and name not in ("first_box", "last_box"):
+            row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0]) + 1
+            raise JournalError(f"{path}, row {row}: {name} is null")
+        vectors = name in ("embedding", "first_box", "last_box")
+        columns[name] = column if vectors else column.to_pylist()
+    for name in ("embedding", "first_box", "last_box"):
+        columns[name] = _rows_of_vectors(columns[name]) if name in columns else [None] * table.num_rows
+    sightings: list[Sighting] = []
+    dim = 0
+    for n in range(table.num_rows):
+        fields = {name: values[n] for name, values in columns.items()}
+        length = len(fields["embedding"])
+        dim = dim or length
+        try:
+            if length != dim:
+                raise ValueError(f"embedding of length {length}, the first row has {dim}")
+            sighting = Sighting(**fields)
+        except (ValueError, TypeError) as error:
+            raise JournalError(f"{path}, row {n + 1}: {error}") from error
+        if sightings and sighting.emitted_s < sightings[-1].emitted_s:
+            raise JournalError(f"{path}, row {n + 1}: emitted_s {sighting.emitted_s} is earlier than in the row before")
+        sightings.append(sighting)
+    return sightings
+
+
+def _rows_of_vectors(column: Any) -> list[NDArray[np.float32] | None]:
+    """A list or fixed-size list column as one float32 array (or None) per row, copied: no slow Python numbers."""
+    return [v.values.to_numpy(zero_copy_only=False).astype(np.float32) if v.is_valid else None for v in column]

@@ -1,0 +1,209 @@
+"""The tracks table: every box of a run under its final global id, and the moves between cameras derived from it.
+
+Columns, in tracks.parquet, tracks.csv and in memory (a pyarrow Table sorted by camera, frame, global id):
+
+    camera string, frame int64 (1-based source frame, as in the MOT files), time_s double, track_id int64,
+    global_id int64, x1 y1 x2 y2 float (px), score float
+
+Everything here works on whole columns: ten million boxes need no Python loop over rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.atomic import atomic, output_error, write_csv
+from pipeline.journal import BOX_RECORD, NOBODY, JournalError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FinalIds = Mapping[tuple[str, int], tuple[int, float]]
+"""(camera, track_id) -> (global id, probability)."""
+
+
+def final_tracks(
+    boxes: Mapping[str, NDArray[np.void]], final_ids: FinalIds, fill_gaps_s: float
+) -> tuple[pa.Table, int, int]:
+    """(tracks table sorted by camera, frame, global id; rows without an id; rows dropped as doubles)."""
+    import pyarrow as pa
+
+    tables, without_id, twice = [], 0, 0
+    for camera, records in boxes.items():
+        looked_at = records
+        records = records[records["track_id"] != NOBODY]
+        named, ids = _with_ids(records, camera, final_ids)
+        without_id += len(records) - len(named)
+        if fill_gaps_s > 0:
+            named, ids = _filled(named, ids, looked_at, fill_gaps_s)
+        # Stable order by frame, then id, then best score first; the first of each (frame, id) stays.
+        order = np.lexsort((-named["score"], ids, named["frame"]))
+        named, ids = named[order], ids[order]
+        first = np.ones(len(named), bool)
+        first[1:] = (np.diff(named["frame"]) != 0) | (np.diff(ids) != 0)
+        twice += int((~first).sum())
+        tables.append(_tracks_table(camera, named[first], ids[first]))
+    return (pa.concat_tables(tables) if tables else _tracks_schema().empty_table()), without_id, twice
+
+
+def _with_ids(
+    records: NDArray[np.void], camera: str, final_ids: FinalIds
+) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """The records whose stay has a global id, and those ids (N,)."""
+    stays, stay_of_row = np.unique(records["track_id"], return_inverse=True)
+    known = np.array([(camera, int(s)) in final_ids for s in stays], bool)
+    ids = np.array([final_ids.get((camera, int(s)), (0, 0.0))[0] for s in stays], np.int64)
+    keep = known[stay_of_row]
+    return records[keep], ids[stay_of_row[keep]]
+
+
+def _filled(
+    records: NDArray[np.void], ids: NDArray[np.int64], looked_at: NDArray[np.void], max_gap_s: float
+) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """Add linearly interpolated boxes where a stay misses frames for at most `max_gap_s`.
+
+    `looked_at` holds the journal's records of this camera: its frames are the ones that can be filled. With a
+    detection stride the frames between are not in the journal, and they are not invented here. The score of a filled
+    box is the lower of its two ends.
+    """
+    frames, first = np.unique(looked_at["frame"], return_index=True)
+    times_s = looked_at["time_s"][first]
+    order = np.lexsort((records["frame"], records["track_id"]))
+    rows, row_ids = records[order], ids[order]
+    at = np.searchsorted(frames, rows["frame"])
+    missing = np.where(
+        (rows["track_id"][1:] == rows["track_id"][:-1]) & (rows["time_s"][1:] - rows["time_s"][:-1] <= max_gap_s),
+        np.diff(at) - 1,
+        0,
+    ).clip(0)
+    left = np.repeat(np.arange(len(missing)), missing)
+    if not len(left):
+        return records, ids
+    step = np.arange(len(left)) - np.repeat(np.cumsum(missing) - missing, missing) + 1
+    new = np.empty(len(left), BOX_RECORD)
+    new["frame"], new["time_s"] = frames[at[left] + step], times_s[at[left] + step]
+    new["track_id"] = rows["track_id"][left]
+    a, b = rows[left], rows[left + 1]
+    part = ((new["time_s"] - a["time_s"]) / (b["time_s"] - a["time_s"]))[:, None]
+    new["box"] = a["box"] * (1 - part) + b["box"] * part
+    new["score"] = np.minimum(a["score"], b["score"])
+    return np.concatenate([records, new]), np.concatenate([ids, row_ids[left]])
+
+
+def _tracks_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    pixels = [(name, pa.float32()) for name in ("x1", "y1", "x2", "y2", "score")]
+    numbers = [("frame", pa.int64()), ("time_s", pa.float64()), ("track_id", pa.int64()), ("global_id", pa.int64())]
+    return pa.schema([("camera", pa.string()), *numbers, *pixels])
+
+
+def _tracks_table(camera: str, records: NDArray[np.void], ids: NDArray[np.int64]) -> pa.Table:
+    import pyarrow as pa
+
+    names = pa.repeat(pa.scalar(camera), len(records))
+    corners = [np.ascontiguousarray(records["box"][:, k]) for k in range(4)]
+    columns = [records["frame"] + 1, records["time_s"], records["track_id"], ids, *corners, records["score"]]
+    return pa.table([names, *map(np.ascontiguousarray, columns)], schema=_tracks_schema())
+
+
+def write_tracks(run_dir: Path, tracks: pa.Table, cameras: Sequence[str]) -> None:
+    """Write tracks.parquet, tracks.csv and tracks/<camera>.txt (also for cameras without a row). Raises OutputError."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with atomic(run_dir / "tracks.parquet") as temporary:
+        pq.write_table(tracks, temporary, compression="zstd")
+    rounded = tracks
+    for name, digits in (("time_s", 4), ("x1", 2), ("y1", 2), ("x2", 2), ("y2", 2), ("score", 4)):
+        column = pc.round(tracks[name].cast(pa.float64()), digits)  # as double, or 0.3f would print as 0.30000001192
+        rounded = rounded.set_column(rounded.column_names.index(name), name, column)
+    with atomic(run_dir / "tracks.csv") as temporary:
+        write_csv(rounded, temporary)
+    try:
+        (run_dir / "tracks").mkdir(exist_ok=True)
+    except OSError as error:
+        raise output_error(run_dir / "tracks", error) from error
+    for camera in cameras:
+        mine = rounded.filter(pc.equal(rounded["camera"], camera))
+        minus_one = pa.array(np.full(mine.num_rows, -1, np.int8))
+        mot = {
+            "frame": mine["frame"],
+            "id": mine["global_id"],
+            "left": mine["x1"],
+            "top": mine["y1"],
+            "width": pc.round(pc.subtract(mine["x2"], mine["x1"]), 2),
+            "height": pc.round(pc.subtract(mine["y2"], mine["y1"]), 2),
+            "score": mine["score"],
+            "x": minus_one,
+            "y": minus_one,
+            "z": minus_one,
+        }
+        with atomic(run_dir / "tracks" / f"{camera}.txt") as temporary:
+            write_csv(pa.table(mot), temporary, header=False)
+
+
+def read_tracks(run_dir: Path) -> pa.Table:
+    """The tracks table of a finished run (columns at the top of this module).
+
+    Raises FileNotFoundError when there is none, JournalError when it does not have these columns.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(run_dir) / "tracks.parquet"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; is {run_dir} the folder of a finished run?")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise JournalError(f"{path} is not a readable Parquet file: {error}") from error
+    schema = _tracks_schema()
+    missing = set(schema.names) - set(table.column_names)
+    if missing:
+        raise JournalError(f"{path} lacks the columns {sorted(missing)}")
+    return table.select(schema.names).cast(schema)
+
+
+def transitions(tracks: pa.Table, final_ids: FinalIds) -> pa.Table:
+    """Moves of each person from one camera to another, in time order per person.
+
+    Stays of one person that follow each other in the same camera count as one: it was left when the last of them
+    ended. delay_s is negative when the person was in both views at once. probability is that of the stay entered.
+    """
+    import pyarrow as pa
+
+    grouped = tracks.group_by(["camera", "track_id", "global_id"]).aggregate([("time_s", "min"), ("time_s", "max")])
+    stays = sorted(
+        grouped.to_pylist(),
+        key=lambda s: (s["global_id"], s["time_s_min"], s["time_s_max"], s["camera"], s["track_id"]),
+    )
+    rows: list[dict[str, Any]] = []
+    before: dict[str, Any] | None = None
+    for stay in stays:
+        if before is None or stay["global_id"] != before["global_id"]:
+            before = dict(stay)
+        elif stay["camera"] == before["camera"]:
+            before["time_s_max"] = max(before["time_s_max"], stay["time_s_max"])
+        else:
+            rows.append(
+                {
+                    "global_id": stay["global_id"],
+                    "from_camera": before["camera"],
+                    "left_s": round(before["time_s_max"], 4),
+                    "to_camera": stay["camera"],
+                    "entered_s": round(stay["time_s_min"], 4),
+                    "delay_s": round(stay["time_s_min"] - before["time_s_max"], 4),
+                    "probability": round(final_ids[stay["camera"], stay["track_id"]][1], 4),
+                }
+            )
+            before = dict(stay)
+    fields = [("global_id", pa.int64()), ("from_camera", pa.string()), ("left_s", pa.float64())]
+    fields += [("to_camera", pa.string())] + [(n, pa.float64()) for n in ("entered_s", "delay_s", "probability")]
+    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
