@@ -11,11 +11,11 @@ from pipeline.world_sim import View
 
 def paint_scene(view: View, seed: int) -> Scene:
     """The empty room of that camera. Raises KeyError for a camera without a room."""
-    painters = {"loby": _loby, "corridor": _corridor, "shop": _shop, "yard": _yard}
+    painters = {"lobby": _lobby, "corridor": _corridor, "shop": _shop, "yard": _yard}
     return painters[view.name](Canvas(view, np.random.default_rng([seed, 1 << 21, sorted(painters).index(view.name)])))
 
 
-def _loby(c: Canvas) -> Scene:
+def _lobby(c: Canvas) -> Scene:
     rng = c.rng
 
     def floor(x: Plane, y: Plane, z: Plane) -> Image:
@@ -98,7 +98,7 @@ def _corridor(c: Canvas) -> Scene:
     surfaces = c.room(
         z_end, -half, half, top, {"floor": floor, "left": wall, "right": wall, "ceiling": ceiling, "back": back}
     )
-    # The far end opens into the loby: bright.
+    # The far end opens into the lobby: bright.
     far = c.panel(-0.9, 1.3, 0, 2.3, z_end, (226, 226, 220))
     c.panel(-0.9, 1.3, 0, 0.5, z_end, (176, 186, 188))
     for x0 in (-0.94, 1.34):
