@@ -109,7 +109,7 @@ class CameraHealth:
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What a container says about itself. fps and duration_s are None where it does not say."""
+    """What a container says about itself. Size as coded, before any turning; fps, duration_s None if not said."""
 
     width: int
     height: int

@@ -53,7 +53,7 @@ class MediaClock:
         if MIN_STEP_S <= step_s <= MAX_GAP_S:
             self._steps_s.append(step_s)
             self.period_s = statistics.median(self._steps_s)
-            return last_s + step_s
+            return raw_s + self._shift_s
         if -MAX_DISORDER_S <= step_s < MIN_STEP_S:
             return last_s + self.period_s / 10
         if suspect_s is not None and 0 < raw_s - suspect_s <= MAX_GAP_S:  # two in a row agree: the clock did jump

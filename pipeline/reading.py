@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -16,7 +17,8 @@ from pipeline.frames import CameraHealth, Frame, NotAVideo, Source, SourceError,
 from pipeline.media_time import MediaClock, Pace
 
 _DEFAULT_FPS = 25.0  # only until the first frames have shown the true rate
-_OPEN_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 5.0  # live streams only: a file is as slow as its disk
+_OPEN_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 5.0  # of the network; a file may be as slow as its disk
+_GIVE_A_VIDEO = "Give a video file, such as .mp4 or .mkv"
 _MAX_FAILED_READS = 100  # in a row; a damaged stretch of a file costs a few, a dead stream fails for ever
 
 _Picture = tuple[float | None, Callable[[], NDArray[np.uint8]]]  # its time stamp, and how to get its pixels
@@ -77,7 +79,12 @@ def read_paced(source: Source, health: CameraHealth) -> Generator[tuple[Frame, f
 
 
 def _line(source: Source, what: str, advice: str) -> str:
-    return redact(f"camera {source.camera}: {source.label}: {what}. {advice}.")
+    return f"camera {source.camera}: {source.label}: {what}. {advice}."
+
+
+def _local_path(source: Source) -> Path | None:
+    uri = source.uri.removeprefix("file://")
+    return None if "://" in uri else Path(uri)
 
 
 def _open(source: Source) -> _Video | _Webcam:
@@ -91,15 +98,18 @@ class _Video:
         import av
 
         self._source = source
-        if "://" not in source.uri:
-            _check_file(source)
+        path = _local_path(source)
+        uri = source.uri
         options: dict[str, Any] = {}
-        if source.live:
+        if path is not None:
+            _check_file(source, path)
+            uri = f"file:{path}"  # or libav takes the start of "2024-05-01T10:00.mp4" for a protocol
+        else:
             options["timeout"] = (_OPEN_TIMEOUT_S, _READ_TIMEOUT_S)
-            if source.uri.lower().startswith("rtsp"):
+            if uri.lower().startswith("rtsp"):
                 options["options"] = {"rtsp_transport": "tcp"}  # UDP loses packets in silence
         try:
-            self._container = av.open(source.uri, metadata_errors="replace", **options)
+            self._container = av.open(uri, metadata_errors="replace", **options)
         except (av.FFmpegError, OSError, ValueError) as error:
             # "from None": libav's own error carries the uri, password and all, into any traceback
             raise _open_error(source, error) from None
@@ -186,7 +196,7 @@ class _Video:
             except (av.FFmpegError, ValueError):
                 health.corrupt_packets += 1
                 continue
-            health.corrupt_packets += bool(packet.is_corrupt)
+            health.corrupt_packets += packet.is_corrupt or any(frame.is_corrupt for frame in frames)
             for frame in frames:
                 stamp = frame.pts if frame.pts is not None else frame.dts
                 yield frame, None if stamp is None else float(stamp * frame.time_base), earliest_s
@@ -199,9 +209,12 @@ class _Webcam:
         import cv2
 
         self._source = source
+        missing = SourceNotFound(_line(source, "no such webcam", "Check that it is plugged in and used by nobody else"))
+        if sys.platform == "linux" and not Path(f"/dev/video{int(source.uri)}").exists():
+            raise missing  # before OpenCV fills the screen with the attempts of all its back ends
         self._capture = cv2.VideoCapture(int(source.uri))
         if not self._capture.isOpened():
-            raise SourceNotFound(_line(source, "no such webcam", "Check that it is plugged in and used by nobody else"))
+            raise missing
         width, height = (int(self._capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         self.info = SourceInfo(width, height, _rate(self._capture.get(cv2.CAP_PROP_FPS)), None, "webcam")
 
@@ -216,8 +229,7 @@ class _Webcam:
         raise SourceError(_line(self._source, "the webcam sends no more pictures", "Check its cable"))
 
 
-def _check_file(source: Source) -> None:
-    path = Path(source.uri)
+def _check_file(source: Source, path: Path) -> None:
     try:
         if path.is_dir():
             raise SourceNotFound(_line(source, "is a folder, not a video", "Name the file in it"))
@@ -235,15 +247,18 @@ def _check_file(source: Source) -> None:
 
 
 def _open_error(source: Source, error: Exception) -> SourceError:
-    if "://" in source.uri and not source.uri.startswith("file:"):
+    path = _local_path(source)
+    if path is None:
         advice = "Check address, user, password and network"
         return SourceError(_line(source, f"cannot be opened ({_reason(error)})", advice))
-    with Path(source.uri).open("rb") as file:
+    with path.open("rb") as file:
         head = file.read(12)
     if head[4:8] == b"ftyp":
         what = "is an MP4 without a readable index: it was cut off, or its recorder never closed it"
-        return NotAVideo(_line(source, what, "Copy it again or repair it from another recording of the same device"))
-    return NotAVideo(_line(source, f"is not a video ({_reason(error)})", "Give a video file, such as .mp4 or .mkv"))
+        return NotAVideo(_line(source, what, "Copy it again, or rebuild its index with a repair tool such as untrunc"))
+    if isinstance(error, EOFError):
+        return NotAVideo(_line(source, "ends before its first picture", "Copy or record it again"))
+    return NotAVideo(_line(source, f"is not a video ({_reason(error)})", _GIVE_A_VIDEO))
 
 
 def _video_stream(source: Source, container: Any) -> Any:
@@ -254,8 +269,8 @@ def _video_stream(source: Source, container: Any) -> Any:
     streams = [s for s in streams if not s.disposition & av.stream.Disposition.attached_pic]  # the cover of a song
     if not streams:
         if container.streams.audio:
-            raise NotAVideo(_line(source, "has sound but no pictures", "Give a video file"))
-        raise NotAVideo(_line(source, "is not a video", "Give a video file, such as .mp4 or .mkv"))
+            raise NotAVideo(_line(source, "has sound but no pictures", _GIVE_A_VIDEO))
+        raise NotAVideo(_line(source, "holds no pictures", _GIVE_A_VIDEO))
     return max(streams, key=lambda s: (s.width or 0) * (s.height or 0))
 
 

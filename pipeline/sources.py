@@ -80,6 +80,8 @@ class CamerasTogether:
             thread.join(_JOIN_TIMEOUT_S)
 
     def __iter__(self) -> Iterator[list[Frame]]:
+        if any(thread.ident is None for thread in self._threads):
+            raise RuntimeError("read_together is a context manager: iterate it inside its with block")
         return merge_in_time([iter(queue) for queue in self._queues])
 
     def _decode(self, source: Source, queue: _FrameQueue) -> None:
