@@ -21,14 +21,14 @@ class OutputError(OSError):
     """A file of the run folder cannot be written (disk full, folder not writable)."""
 
 
-def output_error(path: Path, error: OSError) -> OutputError:
-    """One clear line for a failed write, keeping errno."""
+def output_error(path: Path, error: Exception) -> OutputError:
+    """One clear line for a failed write of `path` (an OSError or a library's own), keeping errno if there is one."""
+    number = getattr(error, "errno", None)
     advice = "free some space or choose another output folder"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         advice = "choose an output folder you may write to"
-    message = f"cannot write {path}: {error.strerror or error}; {advice}"
-    wrapped = OutputError(message)
-    wrapped.errno = error.errno
+    wrapped = OutputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}; {advice}")
+    wrapped.errno = number
     return wrapped
 
 

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.atomic import output_error
+from st_model.ledger import Correction
 from st_model.sightings import Candidate, Decision, Sighting
 
 BOX_RECORD = np.dtype(
@@ -128,8 +129,8 @@ class RunJournal:
         """What the matcher said about a stay."""
         self._append(self._folder / "decisions.jsonl", json_line(to_json(decision)))
 
-    def correction(self, correction: Any) -> None:
-        """A merge or split: any frozen dataclass (st_model.ledger.Correction)."""
+    def correction(self, correction: Correction) -> None:
+        """A merge or split of ids."""
         self._append(self._folder / "corrections.jsonl", json_line(to_json(correction)))
 
     def flush(self) -> None:
@@ -252,6 +253,12 @@ def decision_from_json(row: dict[str, Any]) -> Decision:
     return Decision(**{k: v for k, v in row.items() if k in known and k != "candidates"}, candidates=candidates)
 
 
+def correction_from_json(row: dict[str, Any]) -> Correction:
+    """The inverse of `to_json(correction)`."""
+    stays = tuple((str(camera), int(track_id)) for camera, track_id in row["stays"])
+    return Correction(**row | {"stays": stays})
+
+
 def _candidate(row: dict[str, Any]) -> Candidate:
     numbers = ("appearance", "delay_s", "transition", "joint", "probability")
     return Candidate(**row | {name: math.nan for name in numbers if row[name] is None})
@@ -303,6 +310,11 @@ def read_journal_sightings(run_dir: Path) -> list[Sighting]:
 def read_decisions(path: Path) -> list[Decision]:
     """The Decisions of a decisions.jsonl, in order. Raises JournalError naming the line."""
     return [_from_row(path, number, row, decision_from_json) for number, row in read_json_lines(path)]
+
+
+def read_corrections(path: Path) -> list[Correction]:
+    """The Corrections of a corrections.jsonl, in order. Raises JournalError naming the line."""
+    return [_from_row(path, number, row, correction_from_json) for number, row in read_json_lines(path)]
 
 
 def _from_row(path: Path, number: int, row: dict[str, Any], build: Any) -> Any:

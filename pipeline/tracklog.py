@@ -20,12 +20,15 @@ from pipeline.journal import (
     RunJournal,
     json_line,
     read_boxes,
+    read_corrections,
     read_decisions,
     read_journal_sightings,
     read_json_lines,
+    to_json,
 )
 from pipeline.sightings_file import read_sightings, write_sightings
-from pipeline.tracks_table import FinalIds, final_tracks, read_tracks, transitions, write_tracks
+from pipeline.tracks_table import FinalIds, final_tracks, read_tracks, transitions, write_assignments, write_tracks
+from st_model import ledger
 
 __all__ = [
     "FinalIds",
@@ -34,6 +37,7 @@ __all__ = [
     "OutputError",
     "RunJournal",
     "finish_run",
+    "read_corrections",
     "read_decisions",
     "read_sightings",
     "read_tracks",
@@ -67,11 +71,12 @@ class FinishedRun:
 
 
 def finish_run(
-    run_dir: Path, final_ids: FinalIds, *, fill_gaps_s: float = 0.0, keep_journal: bool = False
+    run_dir: Path, final_ids: FinalIds | None = None, *, fill_gaps_s: float = 0.0, keep_journal: bool = False
 ) -> FinishedRun:
     """Derive every final file of the run folder from its journal.
 
-    final_ids    the last word on every stay; stays that are missing are left out of the tracks files
+    final_ids    the last word on every stay; stays that are missing are left out of the tracks files. None: what
+                 the journal's decisions and corrections say
     fill_gaps_s  holes inside a stay up to this long are filled with interpolated boxes; 0 fills nothing
     keep_journal the journal holds nothing that the final files do not; it is removed unless this is set
 
@@ -82,6 +87,9 @@ def finish_run(
     journal = run_dir / "journal"
     if not journal.is_dir():
         raise ValueError(f"{run_dir} has no journal folder: nothing to finish")
+    corrections = read_corrections(journal / "corrections.jsonl")
+    if final_ids is None:
+        final_ids = ledger.final_ids(read_decisions(journal / "decisions.jsonl"), corrections)
     boxes = read_boxes(run_dir)
     tracks, without_id, twice = final_tracks(boxes, final_ids, fill_gaps_s)
     sightings = read_journal_sightings(run_dir)
@@ -91,8 +99,7 @@ def finish_run(
         write_csv(moves, temporary)
     write_sightings(run_dir / "sightings.parquet", sightings)
     n_decisions = _finish_decisions(run_dir, final_ids)
-    corrections = [row for _, row in read_json_lines(journal / "corrections.jsonl")]
-    write_lines(run_dir / "corrections.jsonl", map(json_line, corrections))
+    write_lines(run_dir / "corrections.jsonl", (json_line(to_json(correction)) for correction in corrections))
     write_assignments(run_dir / "assignments.csv", final_ids)
     if not keep_journal:
         done = run_dir / ".journal-finished"  # renamed first: a half removed journal must never be finished again
@@ -127,20 +134,3 @@ def _finish_decisions(run_dir: Path, final_ids: FinalIds) -> int:
 
     write_lines(run_dir / "decisions.jsonl", lines())
     return count
-
-
-def write_assignments(path: Path, final_ids: FinalIds) -> None:
-    """assignments.csv: camera, track_id, global_id, probability; one row per stay. Raises OutputError."""
-    import pyarrow as pa
-
-    keys = sorted(final_ids)
-    table = pa.table(
-        {
-            "camera": pa.array([camera for camera, _ in keys], pa.string()),
-            "track_id": pa.array([track for _, track in keys], pa.int64()),
-            "global_id": pa.array([final_ids[key][0] for key in keys], pa.int64()),
-            "probability": pa.array([round(final_ids[key][1], 6) for key in keys], pa.float64()),
-        }
-    )
-    with atomic(Path(path)) as temporary:
-        write_csv(table, temporary)

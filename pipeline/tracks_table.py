@@ -207,3 +207,36 @@ def transitions(tracks: pa.Table, final_ids: FinalIds) -> pa.Table:
     fields = [("global_id", pa.int64()), ("from_camera", pa.string()), ("left_s", pa.float64())]
     fields += [("to_camera", pa.string())] + [(n, pa.float64()) for n in ("entered_s", "delay_s", "probability")]
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+
+
+def write_assignments(path: Path, final_ids: FinalIds) -> None:
+    """assignments.csv: camera, track_id, global_id, probability; one row per stay. Raises OutputError."""
+    import pyarrow as pa
+
+    keys = sorted(final_ids)
+    table = pa.table(
+        {
+            "camera": pa.array([camera for camera, _ in keys], pa.string()),
+            "track_id": pa.array([track for _, track in keys], pa.int64()),
+            "global_id": pa.array([final_ids[key][0] for key in keys], pa.int64()),
+            "probability": pa.array([round(final_ids[key][1], 6) for key in keys], pa.float64()),
+        }
+    )
+    with atomic(Path(path)) as temporary:
+        write_csv(table, temporary)
+
+
+def read_assignments(path: Path) -> dict[tuple[str, int], tuple[int, float]]:
+    """The inverse of `write_assignments`; raises JournalError when the file does not hold these columns."""
+    import pyarrow as pa
+    import pyarrow.csv as pacsv
+
+    types = {"camera": pa.string(), "track_id": pa.int64(), "global_id": pa.int64(), "probability": pa.float64()}
+    try:
+        table = pacsv.read_csv(
+            path, convert_options=pacsv.ConvertOptions(column_types=types, include_columns=list(types))
+        )
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise JournalError(f"{path}: {error}") from error
+    columns = [table[name].to_pylist() for name in types]
+    return {(camera, track): (global_id, sure) for camera, track, global_id, sure in zip(*columns, strict=True)}

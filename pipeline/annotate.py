@@ -1,0 +1,162 @@
+"""Drawing what is known onto pictures: boxes, ids, trails, camera name and clock. Pure functions over BGR images.
+
+A person has one colour everywhere, derived from the global id alone. Texts are rendered once and pasted after that:
+most of them (ids, camera names) return in every frame.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+UNKNOWN: Colour = (150, 150, 150)
+"""Colour (BGR) of somebody who has no id yet."""
+
+_GOLDEN = 0.6180339887498949  # the most irrational step: hues of neighbouring ids are far apart for any number of ids
+_LIGHTNESS = (0.62, 0.42, 0.78, 0.52)  # alternates, so that hues a colour-blind eye confuses still differ
+_UTC_FROM_S = 1e9  # a site time from here on (2001) is UTC; smaller ones count from the recording's zero
+
+
+@lru_cache(maxsize=4096)
+def person_colour(global_id: int) -> Colour:
+    """BGR colour of a person, the same in every camera, video and plot.
+
+    >>> person_colour(7) == person_colour(7) and person_colour(7) != person_colour(8)
+    True
+    """
+    hue = (0.08 + global_id * _GOLDEN) % 1.0
+    red, green, blue = colorsys.hls_to_rgb(hue, _LIGHTNESS[global_id % len(_LIGHTNESS)], 0.85)
+    return round(255 * blue), round(255 * green), round(255 * red)
+
+
+def clock_text(time_s: float) -> str:
+    """A site time for people: UTC date and time, or hours since the clock's zero.
+
+    >>> clock_text(75.25)
+    '00:01:15.2'
+    >>> clock_text(1_763_800_000.5)
+    '2025-11-22 08:26:40.5 UTC'
+    """
+    if time_s >= _UTC_FROM_S:
+        return f"{datetime.fromtimestamp(int(time_s), UTC):%Y-%m-%d %H:%M:%S}.{int(time_s * 10) % 10} UTC"
+    sign, tenths = ("-" if time_s < 0 else ""), int(abs(time_s) * 10)
+    return f"{sign}{tenths // 36000:02d}:{tenths // 600 % 60:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"
+
+
+def draw_frame(
+    image: Image,
+    boxes: NDArray[np.float32],
+    ids: Sequence[int | None],
+    labels: Sequence[str],
+    trails: Mapping[int, NDArray[np.float32]],
+    camera: str,
+    clock: str,
+    notes: Sequence[str] = (),
+) -> Image:
+    """Draw onto `image` (H, W, 3) uint8 BGR in place, and return it.
+
+    boxes   (N, 4) xyxy px
+    ids     N global ids; None for somebody without one (drawn grey)
+    labels  N texts over the boxes, "P12 97%"; a second line after "\\n" is drawn under the box
+    trails  global id -> (T, 2) foot points px, oldest first
+    camera, clock   texts of the corner
+    notes   lines at the bottom, newest last
+
+    >>> picture = np.zeros((120, 160, 3), np.uint8)
+    >>> box = np.array([[40, 30, 80, 110]], np.float32)
+    >>> out = draw_frame(picture, box, [3], ["P3"], {}, "lobby", "00:00:01.0")
+    >>> out is picture and bool((out[60, 40] == person_colour(3)).all())
+    True
+    """
+    import cv2
+
+    height, width = image.shape[:2]
+    scale = text_scale(height)
+    thick = max(1, round(2 * scale))
+    for walker, points in trails.items():
+        _draw_trail(image, points, person_colour(walker), thick)
+    corners = np.nan_to_num(boxes).clip(-1, [width, height, width, height]).round().astype(int).tolist()
+    colours = [UNKNOWN if global_id is None else person_colour(global_id) for global_id in ids]
+    for (x1, y1, x2, y2), colour in zip(corners, colours, strict=True):
+        cv2.rectangle(image, (x1, y1), (x2, y2), colour, thick)
+    for (x1, y1, _, y2), colour, label in zip(corners, colours, labels, strict=True):  # after all boxes: none hidden
+        above, _, below = label.partition("\n")
+        if above:
+            patch = text_patch(above, scale, colour)
+            top = y1 - patch.shape[0] + 1
+            paste(image, patch, x1 - thick // 2, top if top >= 0 else y1)
+        if below:
+            paste(image, text_patch(below, 0.8 * scale, colour), x1 - thick // 2, y2)
+    heading = text_patch(f"{camera}  {clock}", scale, (32, 32, 32))
+    paste(image, heading, 0, 0)
+    for row, note in enumerate(reversed(notes)):
+        patch = text_patch(note, 0.9 * scale, (32, 32, 32))
+        paste(image, patch, 0, height - (row + 1) * patch.shape[0])
+    return image
+
+
+def text_scale(height_px: int) -> float:
+    """Size of text and lines for a picture of this height: 1 at 720 lines, readable at 240, not huge at 4K."""
+    return float(np.clip(height_px / 720, 0.6, 2.5))
+
+
+@lru_cache(maxsize=2048)
+def text_patch(text: str, scale: float, background: Colour) -> Image:
+    """(h, w, 3) picture of a line of text on a coloured ground, black or white, whichever reads better."""
+    import cv2
+
+    font, size, thick = cv2.FONT_HERSHEY_SIMPLEX, 0.5 * scale, max(1, round(1.2 * scale))
+    text = text.encode("ascii", "replace").decode()  # the stroke fonts of OpenCV know ASCII only
+    (width, height), base = cv2.getTextSize(text, font, size, thick)
+    pad = round(4 * scale)
+    patch = np.full((height + base + pad, width + 2 * pad, 3), background, np.uint8)
+    luma = 0.114 * background[0] + 0.587 * background[1] + 0.299 * background[2]
+    ink = (0, 0, 0) if luma > 128 else (255, 255, 255)
+    cv2.putText(patch, text, (pad, height + pad // 2 + 1), font, size, ink, thick, cv2.LINE_AA)
+    patch.setflags(write=False)
+    return patch
+
+
+def paste(image: Image, patch: Image, left: int, top: int) -> None:
+    """Copy `patch` onto `image` in place, moved inside where it would stick out, cut where it is larger."""
+    height, width = image.shape[:2]
+    patch = patch[:height, :width]
+    left = min(max(left, 0), width - patch.shape[1])
+    top = min(max(top, 0), height - patch.shape[0])
+    image[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
+
+
+def letterbox(image: Image, width: int, height: int) -> Image:
+    """Fit into (height, width, 3) on black, aspect kept; the image itself when it fits exactly."""
+    import cv2
+
+    high, wide = image.shape[:2]
+    if (wide, high) == (width, height):
+        return image
+    ratio = min(width / wide, height / high)
+    size = (min(width, max(1, round(wide * ratio))), min(height, max(1, round(high * ratio))))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)
+    canvas = np.zeros((height, width, 3), np.uint8)
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    canvas[top : top + size[1], left : left + size[0]] = small
+    return canvas
+
+
+def _draw_trail(image: Image, points: NDArray[np.float32], colour: Colour, thick: int) -> None:
+    """The path of the feet: thin where it is old, thick where it is new."""
+    import cv2
+
+    if len(points) < 2:
+        return
+    path = np.nan_to_num(points).clip(-1e4, 1e4).round().astype(np.int32)
+    middle = len(path) // 2
+    cv2.polylines(image, [path[: middle + 1]], False, colour, 1, cv2.LINE_AA)
+    cv2.polylines(image, [path[middle:]], False, colour, thick, cv2.LINE_AA)
