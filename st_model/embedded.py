@@ -69,10 +69,16 @@ class EmbeddedServer:
 
     def __init__(self, state_dir: Path | str, *, maxmemory: str | None = None) -> None:
         self.state_dir = Path(state_dir).resolve()
-        self.socket_path = _socket_path(self.state_dir)
         self._maxmemory = maxmemory
         self._process: subprocess.Popen[bytes] | None = None
-        self._users: IO[bytes] | None = None
+        try:
+            self.state_dir.mkdir(parents=True, exist_ok=True)
+            self.socket_path = _socket_path(self.state_dir)
+            self.ensure()
+        except OSError as error:
+            if isinstance(error, ServerFailed):
+                raise
+            raise ServerFailed(f"cannot use the state folder {self.state_dir}: {error}") from error
 
     @property
     def url(self) -> str:
@@ -80,55 +86,31 @@ class EmbeddedServer:
         return f"unix://{quote(str(self.socket_path))}"
 
     def __enter__(self) -> Self:
-        try:
-            self.state_dir.mkdir(parents=True, exist_ok=True)
-            # Every user holds a shared lock as long as it lives; the kernel drops it when a process dies.
-            self._users = (self.state_dir / "server.users").open("ab")
-        except OSError as error:
-            raise ServerFailed(f"cannot use the state folder {self.state_dir}: {error}") from error
-        try:
-            with self._starting():
-                fcntl.flock(self._users, fcntl.LOCK_SH)
-                self._ensure()
-        except BaseException:
-            self._users.close()
-            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def ensure(self) -> None:
-        """Start the server again if it has died. Cheap when it has not."""
-        with self._starting():
-            self._ensure()
+        """Start the server if it does not run (any more). Cheap when it does."""
+        with self._one_at_a_time():
+            if not _answers(self.socket_path):
+                self._start()
 
     def close(self) -> None:
-        """Stop the server, if this process started it or is its last user. The append-only file is complete then."""
-        if self._users is None or self._users.closed:
-            return
-        with self._starting():
-            with suppress(BlockingIOError):
-                fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Nobody else is there: end also a server whose supervisor was killed.
-                with suppress(OSError):
-                    _ask(self.socket_path, b"SHUTDOWN", wait_s=_STOP_S)
+        """Stop the server if this process started it. The append-only file is complete then."""
+        with self._one_at_a_time():
             self._release()
-            self._users.close()
 
     @contextmanager
-    def _starting(self) -> Iterator[None]:
-        """One process at a time looks whether the server is there, starts or stops it."""
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Only one process looks whether the server is there, starts or stops it."""
         with (self.state_dir / "server.lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _ensure(self) -> None:
-        if _answers(self.socket_path):
-            return
+    def _start(self) -> None:
         self._release()
-        with suppress(FileNotFoundError):
-            self.socket_path.unlink()
         log_path = self.state_dir / "server.log"
         options = {
             "dir": str(self.state_dir),
@@ -139,12 +121,14 @@ class EmbeddedServer:
             "appendonly": "yes",
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",
-            "databases": "1",
         }
         if self._maxmemory:
             options["maxmemory"] = self._maxmemory
         command = [str(server_binary()), *(part for name, value in options.items() for part in (f"--{name}", value))]
-        with log_path.open("wb") as log:
+        # The server inherits this lock, which so ends with it, not with us: two never write one append-only file.
+        with (self.state_dir / "server.running").open("ab") as running, log_path.open("wb") as log:
+            _wait_for_lock(running, self.state_dir)
+            self.socket_path.unlink(missing_ok=True)
             # A session of its own: Ctrl-C must not reach the server, or our last flush finds it gone.
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", _SUPERVISOR, "sh", *command],
@@ -152,15 +136,13 @@ class EmbeddedServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=[running.fileno()],
             )
-        deadline = time.monotonic() + _START_S
-        pause_s = 0.002
+        deadline_s, pause_s = time.monotonic() + _START_S, 0.002
         while not _answers(self.socket_path):
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self._process.poll() is not None or time.monotonic() > deadline_s:
                 self._release()
-                raise ServerFailed(
-                    f"the embedded Redis server does not start in {self.state_dir}: {_last_words(log_path)}"
-                )
+                raise ServerFailed(f"no embedded Redis server in {self.state_dir}: {_last_words(log_path)}")
             time.sleep(pause_s)
             pause_s = min(0.05, pause_s * 1.5)
 
@@ -197,18 +179,28 @@ def _socket_path(state_dir: Path) -> Path:
     return folder / f"{digest}.sock"
 
 
-def _ask(socket_path: Path, command: bytes, wait_s: float) -> bytes:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(wait_s)
-        connection.connect(str(socket_path))
-        connection.sendall(command + b"\r\n")
-        return connection.recv(64)
+def _wait_for_lock(file: IO[bytes], state_dir: Path) -> None:
+    """Lock the file; a server that no longer answers may still be writing its last lines."""
+    deadline_s = time.monotonic() + _STOP_S
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline_s:
+                raise ServerFailed(
+                    f"the embedded Redis server of {state_dir} runs but does not answer: end it, or use another folder"
+                ) from None
+            time.sleep(0.01)
 
 
 def _answers(socket_path: Path) -> bool:
     """Whether a server is ready there. One that still loads its file answers, but not with PONG."""
     try:
-        return _ask(socket_path, b"PING", wait_s=5.0).startswith(b"+PONG")
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(5.0)
+            connection.connect(str(socket_path))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(64).startswith(b"+PONG")
     except OSError:
         return False
 

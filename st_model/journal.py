@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from st_model.store import Counts, StateChange, Store
+from st_model.counts import Counts
+from st_model.saved_state import StateChange
+from st_model.store import Store
 from st_model.store_errors import AxesMismatch, JournalCorrupt, StoreError
 
 

@@ -8,98 +8,21 @@ from the background. What can go wrong is in `st_model.store_errors`, names and 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from st_model import store_scripts
+from st_model.counts import Axes, Counts, summed
 from st_model.keys import RETENTION_S, SCHEMA, Keys, parse_member
+from st_model.saved_state import State, StateChange
 from st_model.store_errors import AxesMismatch, SchemaMismatch, StoreError, redact, translated
-from st_model.transitions import ONE, Increment, TableSettings
-
-PairEpoch = tuple[str, str, int]
-"""(from camera, to camera, epoch)"""
-
-Counts = dict[PairEpoch, dict[int, int]]
-"""Delay bin -> count (4096 = one observation) of each pair and epoch; no zeros."""
+from st_model.transitions import Increment
 
 _CHUNK = 1000  # hashes read per round trip: large enough to hide the latency, small enough for little memory
-
-
-@dataclass(frozen=True)
-class Axes:
-    """What the counts of a site mean. Counts of equal axes add; others are refused (`AxesMismatch`).
-
-    bin_s, origin_s  width of a delay bin and the delay at which bin 0 starts, seconds
-    bins             number of bins
-    epoch_s          length of an epoch, seconds
-    """
-
-    bin_s: float
-    origin_s: float
-    bins: int
-    epoch_s: float
-
-    @classmethod
-    def of(cls, settings: TableSettings) -> Axes:
-        """The axes of tables with these settings.
-
-        >>> Axes.of(TableSettings(bin_s=2.0, origin_s=-30.0, horizon_s=70.0))
-        Axes(bin_s=2.0, origin_s=-30.0, bins=50, epoch_s=86400.0)
-        """
-        return cls(settings.bin_s, settings.origin_s, settings.bins, settings.epoch_s)
-
-    def fields(self) -> dict[str, str]:
-        """As they stand in Redis. Equal axes give equal text."""
-        return {
-            "bin_s": repr(float(self.bin_s)),
-            "origin_s": repr(float(self.origin_s)),
-            "bins": str(int(self.bins)),
-            "epoch_s": repr(float(self.epoch_s)),
-            "one": str(ONE),
-        }
-
-
-@dataclass(frozen=True)
-class StateChange:
-    """What changed in the state of a live matcher, and the position in its input which that state belongs to.
-
-    position  how far the decisions have come (for instance the id of the last sighting read)
-    changed   name -> bytes of each entry that is new or different (one per identity, one per open sighting); not empty
-    removed   names that are gone
-
-    Raises ValueError for an empty value or the reserved name `position`.
-    """
-
-    position: str
-    changed: Mapping[str, bytes] = field(default_factory=dict)
-    removed: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if "position" in self.changed or "position" in self.removed:
-            raise ValueError("a state entry cannot be called 'position'")
-        if not self.position or not all(self.changed.values()):
-            raise ValueError("position and every state entry must not be empty")
-
-    def then(self, later: StateChange) -> StateChange:
-        """Both changes as one.
-
-        >>> StateChange("1", {"a": b"x"}).then(StateChange("2", {"b": b"y"}, ("a",)))
-        StateChange(position='2', changed={'b': b'y'}, removed=('a',))
-        """
-        gone = set(later.removed)
-        changed = {k: v for k, v in {**self.changed, **later.changed}.items() if k not in gone}
-        return StateChange(later.position, changed, tuple(sorted((set(self.removed) | gone) - changed.keys())))
-
-
-@dataclass(frozen=True)
-class State:
-    """The state of a matcher as it was saved: entries by name, and the position it belongs to."""
-
-    position: str
-    entries: dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -114,24 +37,6 @@ class Refresh:
     version: int
     counts: Counts
     complete: bool
-
-
-def summed(increments: Iterable[Increment]) -> Counts:
-    """Increments added up per pair, epoch and bin, without zeros.
-
-    >>> summed([Increment("a", "b", 0, 5, ONE), Increment("a", "b", 0, 5, -ONE), Increment("a", "b", 0, 6, 1)])
-    {('a', 'b', 0): {6: 1}}
-    """
-    out: Counts = {}
-    for from_camera, to_camera, epoch, bin, count in increments:
-        row = out.setdefault((from_camera, to_camera, epoch), {})
-        row[bin] = row.get(bin, 0) + count
-    return {key: kept for key, row in out.items() if (kept := {b: n for b, n in row.items() if n})}
-
-
-def increments_of(counts: Counts) -> list[Increment]:
-    """Counts as increments, sorted: what `TransitionTables.add` takes."""
-    return [Increment(*key, b, n) for key in sorted(counts) for b, n in sorted(counts[key].items())]
 
 
 class Store:
@@ -165,7 +70,7 @@ class Store:
         self._keys = Keys(site)
         self._lifetime_s = max(1, math.ceil(retention_s))
         with translated(self.place, site):
-            self._redis = _connect(url, timeout_s, self.place)
+            self._redis = _connect(url, timeout_s, self._keys.of("schema"))
             self._flush = self._redis.register_script(store_scripts.FLUSH)
             self._reserve = self._redis.register_script(store_scripts.RESERVE)
             self._give_back = self._redis.register_script(store_scripts.GIVE_BACK)
@@ -233,6 +138,20 @@ class Store:
         with translated(self.place, self.site):
             return int(self._flush(keys, arguments)[0])
 
+    def add_counts(self, counts: Counts, source: str) -> int:
+        """Add counts from elsewhere (an exported table) and return the version.
+
+        The same counts from the same `source` add only once, until the next `reset`.
+        """
+        with translated(self.place, self.site):
+            reset_version = int(self._redis.hget(self._keys.of("axes"), "reset_version") or 0)
+        rows = [(key, dict(sorted(counts[key].items()))) for key in sorted(counts)]
+        writer = f"{source}-{reset_version}-{hashlib.sha256(repr(rows).encode()).hexdigest()[:16]}"
+        version = self.version()
+        for batch, start in enumerate(range(0, len(rows), _CHUNK), start=1):
+            version = self.flush(dict(rows[start : start + _CHUNK]), batch, writer=writer)
+        return version
+
     def _check_bins(self, counts: Counts) -> None:
         bins = self.axes.bins if self.axes else 0
         for key, row in counts.items():
@@ -249,7 +168,9 @@ class Store:
         Counts may already hold more than `version` says, never less.
         """
         with translated(self.place, self.site):
-            ask = self._redis.pipeline(transaction=True)
+            # The version first: then a flush in between only makes the counts newer than it says. (A transaction would
+            # be refused by a server that has no memory left, though all it does is read.)
+            ask = self._redis.pipeline(transaction=False)
             ask.get(self._keys.of("version"))
             ask.hget(self._keys.of("axes"), "reset_version")
             ask.zrangebyscore(self._keys.of("index"), f"({since}", "+inf")
@@ -329,17 +250,25 @@ class Store:
             return int(self._redis.hdel(self._keys.of("state"), *names)) if names else 0
 
 
-def _connect(url: str, timeout_s: float, place: str) -> Any:
-    """A redis-py client. One retry: an idle connection may have been closed by a server that restarted."""
+def _connect(url: str, timeout_s: float, key: str) -> Any:
+    """A redis-py client that reaches `key`: a plain one, or one for a cluster when the key lies on another node."""
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
+    # One retry: an idle connection may have been closed by a server that restarted.
     settings: dict[str, Any] = {"socket_timeout": timeout_s, "retry": Retry(NoBackoff(), 1)}
     try:
-        return redis.Redis.from_url(url, **settings)
+        client = redis.Redis.from_url(url, **settings)
     except ValueError:
-        # redis-py's message can hold the password (it takes it for the port)
+        # Neither redis-py's message nor the address itself is shown: what looks like a port may be a password.
         raise StoreError(
-            f"{place} is not an address of a Redis server: expected redis://host:port/db, rediss:// or unix:///path"
+            "the Redis address cannot be read: expected redis://[user:password@]host[:port][/db], rediss://... "
+            "or unix:///path"
         ) from None
+    try:
+        client.exists(key)
+        return client
+    except redis.exceptions.MovedError:
+        client.close()
+        return redis.RedisCluster.from_url(url, **settings)

@@ -79,22 +79,35 @@ def translated(place: str, site: str) -> Iterator[None]:
 
     try:
         yield
-    except (redis_errors.AuthenticationError, redis_errors.NoPermissionError) as error:
-        raise StoreDenied(
-            f"Redis at {place} refuses the login ({error}): check user, password and their rights"
-        ) from None
-    except redis_errors.InvalidResponse:
-        raise NotRedis(f"what answers at {place} is not a Redis server: check host and port") from None
-    except redis_errors.OutOfMemoryError:
-        raise StoreFull(f"Redis at {place} has reached its maxmemory: raise it, or shorten the retention") from None
-    except redis_errors.TimeoutError:
-        raise StoreUnavailable(f"Redis at {place} does not answer in time") from None
-    except redis_errors.BusyLoadingError:
-        raise StoreUnavailable(f"Redis at {place} is still loading its data") from None
-    except redis_errors.ConnectionError as error:
-        raise StoreUnavailable(f"cannot reach Redis at {place} ({error}): is it running?") from None
-    except redis_errors.RedisError as error:
-        raise _from_reply(str(error), place, site) from None
+    except (redis_errors.RedisError, redis_errors.RedisClusterException) as error:
+        said = " ".join(str(error).split())
+        match error:
+            case redis_errors.AuthenticationError() | redis_errors.NoPermissionError():
+                ours: StoreError = StoreDenied(f"Redis at {place} refuses the login: {_LOGIN}")
+            case redis_errors.InvalidResponse():
+                ours = NotRedis(f"what answers at {place} is not a Redis server: check host and port")
+            case redis_errors.OutOfMemoryError():
+                ours = StoreFull(f"Redis at {place} {_MEMORY}")
+            case redis_errors.TimeoutError():
+                ours = StoreUnavailable(f"Redis at {place} does not answer in time")
+            case redis_errors.BusyLoadingError():
+                ours = StoreUnavailable(f"Redis at {place} is still loading its data")
+            case redis_errors.RedisClusterException() | redis_errors.ClusterDownError():
+                ours = StoreUnavailable(f"the Redis Cluster at {place} is not complete ({said})")
+            case redis_errors.ConnectionError() if "closed" in said or "reset" in said:
+                ours = StoreUnavailable(
+                    f"the connection to {place} was closed at the other end: is that a Redis server? "
+                    f"(one that wants TLS needs rediss://)"
+                )
+            case redis_errors.ConnectionError():
+                ours = StoreUnavailable(f"cannot reach Redis at {place} ({said}): is it running?")
+            case _:
+                ours = _from_reply(said, place, site)
+        raise ours from None
+
+
+_LOGIN = "check user, password and their rights"
+_MEMORY = "has reached its maxmemory: raise it, or shorten the retention"
 
 
 def _from_reply(reply: str, place: str, site: str) -> StoreError:
@@ -115,11 +128,11 @@ def _from_reply(reply: str, place: str, site: str) -> StoreError:
             f"another program uses the same name; choose another site name or Redis database"
         )
     if "NOAUTH" in reply or "WRONGPASS" in reply or "NOPERM" in reply or "invalid password" in reply:
-        return StoreDenied(f"Redis at {place} refuses the login: check user, password and their rights")
+        return StoreDenied(f"Redis at {place} refuses the login: {_LOGIN}")
     if reply.startswith("OOM") or "command not allowed when used memory" in reply:
-        return StoreFull(f"Redis at {place} has reached its maxmemory: raise it, or shorten the retention")
+        return StoreFull(f"Redis at {place} {_MEMORY}")
     if "MISCONF" in reply:
         return StoreFull(f"Redis at {place} cannot write its files: free some disk space there")
     if "READONLY" in reply:
         return StoreError(f"Redis at {place} is a read-only replica: give the address of its primary")
-    return StoreError(f"Redis at {place}: {' '.join(reply.split())}")
+    return StoreError(f"Redis at {place}: {reply}")

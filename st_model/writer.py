@@ -16,8 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from st_model.counts import Counts
 from st_model.journal import Batch, Journal, recover
-from st_model.store import Counts, StateChange, Store
+from st_model.saved_state import StateChange
+from st_model.store import Store
 from st_model.store_errors import StoreError, StoreUnavailable
 from st_model.transitions import Increment
 
@@ -196,7 +198,7 @@ class TableWriter:
             if self._away_since_s is None:
                 self._away_since_s = time.monotonic()
             if self._revive is not None and isinstance(error, StoreUnavailable):
-                with suppress(StoreError):
+                with suppress(StoreError, OSError):
                     self._revive()
             return
         self.error = None
