@@ -10,9 +10,13 @@ import colorsys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -21,7 +25,9 @@ UNKNOWN: Colour = (150, 150, 150)
 """Colour (BGR) of somebody who has no id yet."""
 
 _GOLDEN = 0.6180339887498949  # the most irrational step: hues of neighbouring ids are far apart for any number of ids
-_LIGHTNESS = (0.62, 0.42, 0.78, 0.52)  # alternates, so that hues a colour-blind eye confuses still differ
+# Ids a Fibonacci number apart get nearly one hue. Dark, middle, bright in turn tells those 5, 8, 13, 34 and 55 apart
+# (also for a colour-blind eye), strong and pale those 21 apart.
+_TONES = ((0.36, 0.90), (0.56, 0.95), (0.80, 0.95), (0.40, 0.50), (0.62, 0.50), (0.84, 0.50))  # lightness, saturation
 _UTC_FROM_S = 1e9  # a site time from here on (2001) is UTC; smaller ones count from the recording's zero
 
 
@@ -33,7 +39,7 @@ def person_colour(global_id: int) -> Colour:
     True
     """
     hue = (0.08 + global_id * _GOLDEN) % 1.0
-    red, green, blue = colorsys.hls_to_rgb(hue, _LIGHTNESS[global_id % len(_LIGHTNESS)], 0.85)
+    red, green, blue = colorsys.hls_to_rgb(hue, *_TONES[global_id % len(_TONES)])
     return round(255 * blue), round(255 * green), round(255 * red)
 
 
@@ -87,12 +93,13 @@ def draw_frame(
     colours = [UNKNOWN if global_id is None else person_colour(global_id) for global_id in ids]
     for (x1, y1, x2, y2), colour in zip(corners, colours, strict=True):
         cv2.rectangle(image, (x1, y1), (x2, y2), colour, thick)
+    taken: list[tuple[int, int, int, int]] = []
     for (x1, y1, _, y2), colour, label in zip(corners, colours, labels, strict=True):  # after all boxes: none hidden
         above, _, below = label.partition("\n")
         if above:
             patch = text_patch(above, scale, colour)
-            top = y1 - patch.shape[0] + 1
-            paste(image, patch, x1 - thick // 2, top if top >= 0 else y1)
+            left, top = _free_place(x1 - thick // 2, y1 - patch.shape[0] + 1, patch, taken, width)
+            paste(image, patch, left, top)
         if below:
             paste(image, text_patch(below, 0.8 * scale, colour), x1 - thick // 2, y2)
     heading = text_patch(f"{camera}  {clock}", scale, (32, 32, 32))
@@ -111,18 +118,47 @@ def text_scale(height_px: int) -> float:
 @lru_cache(maxsize=2048)
 def text_patch(text: str, scale: float, background: Colour) -> Image:
     """(h, w, 3) picture of a line of text on a coloured ground, black or white, whichever reads better."""
-    import cv2
+    from PIL import Image as Pictures
+    from PIL import ImageDraw
 
-    font, size, thick = cv2.FONT_HERSHEY_SIMPLEX, 0.5 * scale, max(1, round(1.2 * scale))
-    text = text.encode("ascii", "replace").decode()  # the stroke fonts of OpenCV know ASCII only
-    (width, height), base = cv2.getTextSize(text, font, size, thick)
+    font = _font(round(15 * scale))
+    left, _, right, _ = font.getbbox(text)
+    ascent, descent = font.getmetrics()
     pad = round(4 * scale)
-    patch = np.full((height + base + pad, width + 2 * pad, 3), background, np.uint8)
+    picture = Pictures.new("RGB", (round(right - left) + 2 * pad, ascent + descent), background)
     luma = 0.114 * background[0] + 0.587 * background[1] + 0.299 * background[2]
     ink = (0, 0, 0) if luma > 128 else (255, 255, 255)
-    cv2.putText(patch, text, (pad, height + pad // 2 + 1), font, size, ink, thick, cv2.LINE_AA)
+    ImageDraw.Draw(picture).text((pad - left, 0), text, ink, font)  # BGR all through: Pillow need not know
+    patch = np.array(picture)
     patch.setflags(write=False)
     return patch
+
+
+@lru_cache(maxsize=16)
+def _font(size_px: int) -> ImageFont.FreeTypeFont:
+    """The font that Pillow carries: unlike OpenCV's strokes it knows more than ASCII, and looks alike everywhere."""
+    from PIL import ImageFont
+
+    font = ImageFont.load_default(size_px)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # given a size, it always is
+    return font
+
+
+def _free_place(
+    left: int, top: int, patch: Image, taken: list[tuple[int, int, int, int]], width: int
+) -> tuple[int, int]:
+    """Where a label hides no other: at (left, top), or up to three lines higher. Adds the place to `taken`."""
+    high, wide = patch.shape[:2]
+    left = min(max(left, 0), max(width - wide, 0))
+    wanted = max(top, 0)
+    for place in (wanted, wanted - high, wanted - 2 * high, wanted - 3 * high):
+        if place >= 0 and not any(
+            left < x2 and x1 < left + wide and place < y2 and y1 < place + high for x1, y1, x2, y2 in taken
+        ):
+            wanted = place
+            break
+    taken.append((left, wanted, left + wide, wanted + high))
+    return left, wanted
 
 
 def paste(image: Image, patch: Image, left: int, top: int) -> None:
