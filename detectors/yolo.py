@@ -88,7 +88,7 @@ class YoloDetector:
 
         blank = np.zeros((64, 64, 3), np.uint8)
         try:
-            model = YOLO(str(self.path), task=None if self.path.suffix == ".pt" else "detect")
+            model: Any = YOLO(str(self.path), task=None if self.path.suffix == ".pt" else "detect")
             task = model.task
             if task == "detect":
                 model.predict(blank, **self._options)

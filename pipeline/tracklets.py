@@ -104,8 +104,8 @@ def smooth(tracklet: Tracklet, sigma_s: float) -> Tracklet:
              evenly stays as it is, also at the ends of the stay and at any frame rate; a detector's jitter, and what a
              person does faster than about twice sigma_s, does not.
 
-    Local linear regression (Fan and Gijbels, Local Polynomial Modelling and Its Applications, 1996) on each of the four
-    box edges; frames further than four sigma_s away have no say. Edges that would cross are kept from it.
+    Local linear regression (Fan and Gijbels, Local Polynomial Modelling and Its Applications, 1996) on each of the
+    four box edges; frames further than four sigma_s away have no say. Edges that would cross are kept from it.
 
     >>> boxes = np.arange(20, dtype=np.float32).reshape(5, 4)
     >>> walk = Tracklet("lobby", 7, np.arange(5.0), boxes, np.ones(5, np.float32))
