@@ -1,0 +1,356 @@
+"""One strict YAML schema for a site. An unknown key or a bad value names the file, the key, what was expected and the nearest name.
+
+    site: shop
+    cameras:
+      - {name: lobby, source: videos/lobby.mp4, start: 2026-11-22T10:00:00Z}
+      - {name: exit,  source: videos/exit.mp4,  start: 2026-11-22T10:00:00Z, offset_s: -1.5}
+    detector: {model: yolo11n}
+
+Secrets never stand in the file: `${NAME}` in a source or in redis.url is read from the environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass as validated
+
+from pipeline.tracking import TrackerSettings
+from pipeline.weights import UnknownModel, find_model
+from st_model.calibration import DEFAULTS, calibration_for
+from st_model.hypotheses import MatchSettings
+from st_model.transitions import TableSettings
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the message says where and what was expected."""
+
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Section(BaseModel):
+    model_config = _STRICT
+
+
+def _seconds(value: object) -> object:
+    """Site time of a video's first frame: a number of seconds, or a date (UTC unless it says otherwise)."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("must be seconds or a date such as 2026-11-22T10:00:00Z") from None
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    return value
+
+
+class Camera(_Section):
+    """One camera: where its pictures come from and how its clock stands to the site's."""
+
+    name: str = Field(min_length=1, max_length=64)
+    source: str = Field(min_length=1)
+    start: Annotated[float, BeforeValidator(_seconds)] = 0.0
+    offset_s: float = 0.0
+    detect_hz: float | None = Field(default=None, gt=0, le=240)
+    stride: int = Field(default=1, ge=1)
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_file_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w][\w. -]*", name):
+            raise ValueError("may hold letters, digits, space, '.', '_' and '-' only: it names files")
+        return name
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _webcam_number(cls, source: object) -> object:
+        return str(source) if isinstance(source, int) and not isinstance(source, bool) else source
+
+
+class Detector(_Section):
+    """What finds persons: a YOLO model name or path, `motion` (no weights) or `recorded` (MOT files in `recorded_dir`)."""
+
+    model: str = "yolo11n"
+    conf: float = Field(default=0.1, gt=0, lt=1)
+    iou: float = Field(default=0.7, gt=0, lt=1)
+    imgsz: int | None = Field(default=None, ge=32, le=4096)
+    recorded_dir: Path | None = None
+
+    @model_validator(mode="after")
+    def _recorded_needs_files(self) -> Detector:
+        if self.model == "recorded" and self.recorded_dir is None:
+            raise ValueError("model 'recorded' needs recorded_dir, a folder with one <camera>.txt (MOTChallenge) each")
+        return self
+
+
+class Reid(_Section):
+    """What describes appearance: an encoder name or a path to weights, and how many crops a stay is judged by."""
+
+    encoder: str = "pair"
+    max_crops: int = Field(default=6, ge=1, le=64)
+    first_after_s: float = Field(default=1.5, ge=0)
+
+
+class Redis(_Section):
+    """Where the tables live: `embedded`, or `redis://`, `rediss://`, `unix://`."""
+
+    url: str = "embedded"
+    state_dir: Path | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, url: str) -> str:
+        if url != "embedded" and not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must be 'embedded' or start with redis://, rediss:// or unix://")
+        return url
+
+
+class Output(_Section):
+    """What is written."""
+
+    dir: Path = Path("runs")
+    video: bool = True
+    plots: bool = True
+    fill_gaps_s: float = Field(default=1.0, ge=0)
+
+
+Tracker = validated(TrackerSettings, config=_STRICT)
+Match = validated(MatchSettings, config=_STRICT)
+Tables = validated(TableSettings, config=_STRICT)
+
+
+class Config(_Section):
+    """Everything a run needs to know."""
+
+    site: str | None = Field(default=None, min_length=1, max_length=64, pattern=r"^[\w.-]+$")
+    cameras: tuple[Camera, ...] = Field(min_length=1)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    detector: Detector = Detector()
+    tracker: Tracker = Field(default_factory=Tracker)  # type: ignore[valid-type]
+    reid: Reid = Reid()
+    match: Match = Field(default_factory=Match)  # type: ignore[valid-type]
+    tables: Tables = Field(default_factory=Tables)  # type: ignore[valid-type]
+    redis: Redis = Redis()
+    output: Output = Output()
+
+    @field_validator("cameras")
+    @classmethod
+    def _names_differ(cls, cameras: tuple[Camera, ...]) -> tuple[Camera, ...]:
+        seen: set[str] = set()
+        for camera in cameras:
+            if camera.name.lower() in seen:  # files of both would overwrite each other where case does not count
+                raise ValueError(f"two cameras are called {camera.name!r}; every camera needs a name of its own")
+            seen.add(camera.name.lower())
+        return cameras
+
+    @property
+    def site_name(self) -> str:
+        """The site's name; without one, the same cameras over the same sources are the same site.
+
+        >>> Config(cameras=(Camera(name="a", source="a.mp4"),)).site_name == Config(cameras=(Camera(name="a", source="a.mp4"),)).site_name
+        True
+        """
+        if self.site:
+            return self.site
+        pairs = "\n".join(sorted(f"{camera.name}={camera.source}" for camera in self.cameras))
+        return f"site-{hashlib.sha256(pairs.encode()).hexdigest()[:10]}"
+
+
+def load_config(
+    path: Path | None = None,
+    *,
+    sources: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> Config:
+    """Read a site's YAML, or build one from `NAME=URI` sources; `key.sub=value` overrides win.
+
+    Relative paths in a file are taken from the file's folder, those in `sources` from the current one.
+    Raises ConfigError.
+
+    >>> load_config(sources=["door=0"], overrides=["reid.max_crops=4"]).reid.max_crops
+    4
+    >>> load_config(sources=["door=0"], overrides=["reid.max_crop=4"])
+    Traceback (most recent call last):
+    ...
+    pipeline.config.ConfigError: command line: reid.max_crop: unknown key; did you mean 'max_crops'?
+    """
+    origin = str(path) if path else "command line"
+    raw = _read_yaml(path) if path else {}
+    if sources:
+        raw["cameras"] = [_source_argument(argument) for argument in sources]
+    for override in overrides:
+        _set(raw, override)
+    for key, value in (extra or {}).items():
+        _put(raw, key.split("."), value)
+    if not raw.get("cameras"):
+        raise ConfigError(f"{origin}: no cameras; give --source NAME=URI (repeatable) or a 'cameras' list in the file")
+    try:
+        config = _calibrated(Config.model_validate(_with_environment(raw, origin)), raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{origin}: {_explain(e, raw)}" for e in error.errors())) from None
+    return _with_absolute_paths(config, path.parent if path and not sources else Path.cwd())
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file; a YAML configuration was expected") from None
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if raw is None:
+        raise ConfigError(f"{path}: the file is empty; it needs at least a 'cameras' list")
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected keys such as 'cameras:' at the top, got {type(raw).__name__}")
+    return raw
+
+
+def _source_argument(argument: str) -> dict[str, Any]:
+    name, sign, uri = argument.partition("=")
+    # An URL's own '=' (rtsp://host/?a=b) is no separator, and a bare path names its camera after itself.
+    if not sign or "/" in name or ":" in name:
+        name, uri = Path(argument).stem if not argument.isdigit() else f"cam{argument}", argument
+    if not uri:
+        raise ConfigError(f"--source {argument}: nothing stands after '='; expected NAME=URI")
+    return {"name": name, "source": uri}
+
+
+def _set(raw: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"--set {override}: expected key.sub=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    _put(raw, key.split("."), value)
+
+
+def _put(raw: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    node: Any = raw
+    for depth, part in enumerate(path[:-1]):
+        node = (
+            node[int(part)]
+            if isinstance(node, list) and part.isdigit() and int(part) < len(node)
+            else _child(node, part, path[: depth + 1])
+        )
+    if isinstance(node, list):
+        raise ConfigError(
+            f"--set {'.'.join(path)}: {path[-1]!r} is inside a list; say which entry, as in cameras.0.offset_s=1"
+        )
+    node[path[-1]] = value
+
+
+def _child(node: Any, part: str, path: Sequence[str]) -> Any:
+    if not isinstance(node, dict):
+        raise ConfigError(f"--set {'.'.join(path)}: there is nothing below {'.'.join(path[:-1])!r}")
+    if node.get(part) is None:
+        node[part] = {}
+    return node[part]
+
+
+def _with_environment(value: Any, origin: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_environment(item, origin) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_environment(item, origin) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"\$\{(\w+)\}", lambda match: _variable(match[1], origin), value)
+    return value
+
+
+def _variable(name: str, origin: str) -> str:
+    try:
+        return os.environ[name]
+    except KeyError:
+        raise ConfigError(
+            f"{origin}: the environment has no variable {name}, which the configuration asks for"
+        ) from None
+
+
+def _calibrated(config: Config, raw: Mapping[str, Any]) -> Config:
+    """Without a calibration of its own a site gets the one that ships for its encoder."""
+    if "calibration" in (raw.get("match") or {}):
+        return config
+    names = {config.reid.encoder}
+    with contextlib.suppress(UnknownModel):
+        model = find_model(config.reid.encoder)
+        names |= {model.name, *model.aliases}
+    shipped = calibration_for(next(iter(sorted(names & DEFAULTS.keys())), config.reid.encoder))
+    return config.model_copy(update={"match": replace(config.match, calibration=shipped)})
+
+
+def _with_absolute_paths(config: Config, base: Path) -> Config:
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else (base / path.expanduser()).resolve()
+
+    cameras = tuple(
+        camera
+        if "://" in camera.source or camera.source.isdigit()
+        else camera.model_copy(update={"source": str(absolute(Path(camera.source)))})
+        for camera in config.cameras
+    )
+    detector = config.detector.model_copy(update={"recorded_dir": absolute(config.detector.recorded_dir)})
+    redis = config.redis.model_copy(update={"state_dir": absolute(config.redis.state_dir)})
+    return config.model_copy(update={"cameras": cameras, "detector": detector, "redis": redis})
+
+
+def _explain(error: Any, raw: Mapping[str, Any]) -> str:
+    """One line for one pydantic error: key path, what was expected, what came, nearest valid name."""
+    location = [str(part) for part in error["loc"]]
+    where = ".".join(location)
+    if error["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        known = _known_keys(location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(sorted(known))}"
+        return f"{where}: unknown key; {hint}"
+    message = re.sub(r"^(Value error|Assertion failed), ", "", error["msg"])
+    got = error["input"]
+    shown = "" if isinstance(got, dict | list) or error["type"] == "missing" or "got" in message else f" (got {got!r})"
+    return f"{where}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _known_keys(location: Sequence[str]) -> list[str]:
+    node: Any = Config
+    for part in location:
+        if part.isdigit():
+            node = Camera
+        else:
+            node = {
+                "detector": Detector,
+                "tracker": Tracker,
+                "reid": Reid,
+                "match": Match,
+                "redis": Redis,
+                "output": Output,
+                "cameras": Camera,
+            }.get(part, node)
+    fields = getattr(node, "model_fields", None) or getattr(node, "__dataclass_fields__", {})
+    return list(fields)

@@ -1,0 +1,81 @@
+"""Chooses and loads what the configuration names: the detector, the encoder, and the matcher's calibration for that encoder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.detections import Detections
+from pipeline.config import Config
+from pipeline.weights import resolve, resolve_all, sha256_of
+from reid.encoders import Encoder, load_encoder
+
+Detect = Callable[[Sequence[str], Sequence[int], Sequence[NDArray[np.uint8]]], list[Detections]]
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What a run computes with.
+
+    device   "cpu" or "cuda:0"
+    weights  every file used: {model name: {"file": its name, "sha256": ...}}
+    """
+
+    detector: Detect
+    encoder: Encoder
+    device: str
+    weights: dict[str, dict[str, str]]
+
+
+def load_engines(config: Config) -> Engines:
+    """Load everything before the first frame, so that what is missing is said at once.
+
+    Raises the rooms' DetectorError and EncoderError, and WeightsError.
+    """
+    device = choose_device(config.device)
+    files = resolve_all(config.reid.encoder)
+    encoder = load_encoder(config.reid.encoder, files, device)
+    detector, model = _detector(config, device)
+    used = files | model
+    return Engines(detector, encoder, device, {n: {"file": p.name, "sha256": sha256_of(p)} for n, p in used.items()})
+
+
+def choose_device(wanted: str) -> str:
+    """`auto` -> the first GPU if there is one, else the CPU.
+
+    >>> choose_device("cpu")
+    'cpu'
+    """
+    if wanted == "cpu":
+        return wanted
+    import torch
+
+    there = torch.cuda.is_available()
+    if wanted == "auto":
+        return "cuda:0" if there else "cpu"
+    number = int(re.sub(r"\D", "", wanted) or 0)
+    if not there or number >= torch.cuda.device_count():
+        raise ValueError(f"device {wanted}: this machine has no such GPU that torch can use; say auto or cpu")
+    return f"cuda:{number}"
+
+
+def _detector(config: Config, device: str) -> tuple[Detect, dict]:
+    wanted = config.detector
+    if wanted.model == "motion":
+        from detectors.motion import MotionDetector
+
+        return MotionDetector(), {}
+    if wanted.model == "recorded":
+        from detectors.recorded import RecordedDetector
+
+        assert wanted.recorded_dir is not None  # the configuration checks it
+        return RecordedDetector(wanted.recorded_dir), {}
+    from detectors.yolo import YoloDetector
+
+    path = resolve(wanted.model)
+    detector = YoloDetector(path, device=device, conf=wanted.conf, iou=wanted.iou, imgsz=wanted.imgsz)
+    return detector, {wanted.model: path}

@@ -1,0 +1,34 @@
+"""Which errors are the user's to mend, and the exit code of each: 2 configuration or input, 3 storage. Anything else is a bug."""
+
+from __future__ import annotations
+
+BAD_INPUT, STORAGE = 2, 3
+
+_CODES = {
+    "detectors.": {"DetectorError": BAD_INPUT},
+    "reid.": {"EncoderError": BAD_INPUT},
+    "st_model.": {"StoreError": STORAGE},
+    "pipeline.": {
+        "ConfigError": BAD_INPUT,
+        "RunError": BAD_INPUT,
+        "SourceError": BAD_INPUT,
+        "WeightsError": BAD_INPUT,
+        "EvaluationError": BAD_INPUT,
+        "JournalError": BAD_INPUT,
+        "OutputError": STORAGE,
+    },
+}
+"""Room -> error -> exit code. By name, because looking at an error must not import torch or Redis."""
+
+
+def code_of(error: BaseException) -> int | None:
+    """The exit code for an error of one of our error trees, or None when it is not one of them.
+
+    >>> code_of(ZeroDivisionError()) is None
+    True
+    """
+    for kind in type(error).__mro__:
+        for room, codes in _CODES.items():
+            if kind.__module__.startswith(room) and kind.__name__ in codes:
+                return codes[kind.__name__]
+    return None

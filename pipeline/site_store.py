@@ -1,0 +1,92 @@
+"""A run's hold on its site: the server, the tables in memory, the writer behind them, and fresh ids."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import Config
+from st_model.store import Axes, Store
+from st_model.transitions import Increment, TableSettings, TransitionTables
+from st_model.writer import TableWriter
+
+
+@dataclass
+class SiteStore:
+    """Tables to score from, and where what is learnt goes. Nothing here waits for Redis.
+
+    tables  what the site has learnt, with what this run adds
+    start   the counts as they were when the run began: with them, a replay gives the same decisions
+    """
+
+    tables: TransitionTables
+    start: tuple[Increment, ...]
+    _writer: TableWriter
+    _track_ids: Iterator[int]
+
+    def learn(self, increments: Sequence[Increment]) -> None:
+        """Send increments to Redis in the background (the matcher has added them to the tables already)."""
+        if increments:
+            self._writer.add(increments)
+
+    def next_id(self) -> int:
+        """A global id that nobody has or will have."""
+        return self._writer.next_id()
+
+    def new_track_id(self) -> int:
+        """A track id that no other camera and no other run has."""
+        return next(self._track_ids)
+
+    def finish(self) -> int:
+        """Send what is left; returns the version of the tables in Redis."""
+        self._writer.flush()
+        return self._writer.version
+
+    @property
+    def degraded(self) -> bool:
+        """Counts of this run wait in the journal because Redis is away."""
+        return self._writer.degraded or self._writer.waiting > 0
+
+    @property
+    def degraded_s(self) -> float:
+        """Seconds of this run without Redis."""
+        return self._writer.degraded_s
+
+
+def state_dir(config: Config) -> Path:
+    """Where the embedded server keeps its file and every writer its journal."""
+    if config.redis.state_dir:
+        return config.redis.state_dir
+    base = os.environ.get("IDENTRIX_STATE") or os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "identrix"
+
+
+@contextmanager
+def open_store(config: Config, settings: TableSettings) -> Iterator[tuple[Store, Callable[[], None] | None]]:
+    """Connect to the site's Redis (starting the embedded server if that is the choice). Raises the StoreError tree."""
+    with ExitStack() as stack:
+        url, revive = config.redis.url, None
+        if url == "embedded":
+            from st_model.embedded import EmbeddedServer
+
+            server = stack.enter_context(EmbeddedServer(state_dir(config)))
+            url, revive = server.url, server.ensure
+        store = Store(url, config.site_name, axes=Axes.of(settings))
+        stack.callback(store.close)
+        yield store, revive
+
+
+@contextmanager
+def open_site(config: Config, settings: TableSettings, *, fresh: bool = False) -> Iterator[SiteStore]:
+    """Open a site for a run: its tables as they are, or empty ones with `fresh`. Raises the StoreError tree."""
+    with open_store(config, settings) as (store, revive):
+        if fresh:
+            store.reset()
+        with TableWriter(store, state_dir(config), revive=revive) as writer:
+            tables = TransitionTables(settings)
+            start = tuple(writer.news())
+            tables.add(start)
+            yield SiteStore(tables, start, writer, iter(store.next_track_block()))

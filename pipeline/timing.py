@@ -1,0 +1,37 @@
+"""How long each stage takes: wall and CPU seconds per stage name, for run.json and the benchmarks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class StageClock:
+    """Adds up wall seconds per stage.
+
+    >>> clock = StageClock()
+    >>> with clock.stage("detect"):
+    ...     pass
+    >>> clock.calls["detect"], clock.wall_s["detect"] >= 0
+    (1, True)
+    """
+
+    wall_s: dict[str, float] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what runs inside the with-block under this name."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.wall_s[name] = self.wall_s.get(name, 0.0) + time.perf_counter() - begin
+            self.calls[name] = self.calls.get(name, 0) + 1
+
+    def milliseconds_per(self, count: int) -> dict[str, float]:
+        """Wall milliseconds per item, when `count` items went through each stage."""
+        return {name: 1000 * seconds / max(count, 1) for name, seconds in self.wall_s.items()}

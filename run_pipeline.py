@@ -1,0 +1,263 @@
+"""The door: the command line and its exit codes, nothing else. 0 done, 1 a camera ended in error, 2 configuration or input, 3 storage."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DONE, CAMERA_FAILED, BAD_INPUT, STORAGE, INTERRUPTED = 0, 1, 2, 3, 130
+
+app = typer.Typer(
+    name="identrix",
+    help="Who is where: one ID per person across all your cameras, learnt by watching.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _settings(
+    log_format: Annotated[str, typer.Option("--log-format", help="text for people, json for machines")] = "text",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="say more")] = False,
+) -> None:
+    if log_format not in {"text", "json"}:
+        raise typer.BadParameter("expected 'text' or 'json'", param_hint="--log-format")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if log_format == "json" else logging.Formatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True)
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(
+            {
+                "time_s": record.created,
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "message": record.getMessage(),
+            }
+        )
+
+
+@app.command()
+def run(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="site YAML")] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--source", "-s", help="NAME=URI: a file, rtsp://... or a webcam number; repeat per camera"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="run folder; default: the next runs/run-NNN")] = None,
+    site: Annotated[str | None, typer.Option("--site", help="whose transition tables to use and to teach")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="start with empty transition tables")] = False,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda:0")] = None,
+    conf: Annotated[float | None, typer.Option("--conf", help="lowest detection score (detector.conf)")] = None,
+    save: Annotated[bool, typer.Option("--save/--no-save", "--video/--no-video", help="write annotated videos")] = True,
+    override: Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, repeatable")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing run folder")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the run's summary as JSON")] = False,
+) -> None:
+    """Watch several cameras and give every person one ID."""
+    from pipeline.config import load_config
+
+    with _clear_errors():
+        extra = {"site": site, "device": device, "detector.conf": conf, "output.video": None if save else False}
+        settings = load_config(
+            config,
+            sources=source or (),
+            overrides=override or (),
+            extra={k: v for k, v in extra.items() if v is not None},
+        )
+        raise typer.Exit(_run(settings, _run_folder(out, settings.output.dir, overwrite), fresh, as_json))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="where the rendered site and the run go")] = Path(
+        "runs/demo"
+    ),
+    seed: Annotated[int, typer.Option(help="another seed is another site")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="print the scores as JSON")] = False,
+) -> None:
+    """Render a small site with known truth, run the whole path on it (no network, no weights), and score it."""
+    from pipeline.demo import run_demo
+
+    with _clear_errors(), _progress(quiet=as_json) as on_progress, _stop_on_signals() as stop:
+        result = run_demo(out, seed=seed, stop=stop, on_progress=on_progress)
+    if as_json:
+        typer.echo(json.dumps(result.scores, indent=1))
+    else:
+        _print(result.table)
+        typer.echo("\n".join(result.lines))
+    raise typer.Exit(INTERRUPTED if result.interrupted else DONE)
+
+
+@app.command()
+def evaluate(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="a run folder, or any folder with one <camera>.txt each")
+    ],
+    truth: Annotated[
+        Path, typer.Option("--truth", help="folder with the true <camera>.txt (MOTChallenge, site-wide ids)")
+    ],
+    min_stay: Annotated[int, typer.Option(help="ignore stays of fewer boxes than this in hand-overs")] = 3,
+    iou: Annotated[float, typer.Option(help="overlap from which a box is right")] = 0.5,
+    as_json: Annotated[bool, typer.Option("--json", help="print all figures as JSON")] = False,
+) -> None:
+    """Score a run against the truth: HOTA, IDF1, MOTA per camera and over all, and hand-overs."""
+    from pipeline.evaluation import evaluate as score
+    from pipeline.evaluation import score_table
+
+    with _clear_errors():
+        result = score(run_folder, truth, min_stay=min_stay, iou=iou)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+    else:
+        _print(score_table(result))
+
+
+@app.command()
+def models() -> None:
+    """Which weights are known, where they come from, and which are here."""
+    from pipeline.weights import list_models, locate
+
+    for model in list_models():
+        path = locate(model.name)
+        typer.echo(
+            f"{model.name:<28} {model.kind:<9} {model.licence:<12} {path or 'not here yet: fetched on first use'}"
+        )
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+def _run(settings: Any, folder: Path, fresh: bool, as_json: bool) -> int:
+    from pipeline.runner import run as run_site
+
+    with _progress(quiet=as_json) as on_progress, _stop_on_signals() as stop:
+        result = run_site(settings, folder, fresh=fresh, stop=stop, on_progress=on_progress)
+    for camera, reason in result.failed.items():
+        _say(f"camera {camera}: {reason}")
+    if as_json:
+        typer.echo(json.dumps(result.summary, indent=1))
+    else:
+        counters = result.summary["counters"]
+        typer.echo(
+            f"{counters['persons']} persons, {counters['stays']} stays, {counters['transitions']} transitions -> {folder}"
+        )
+    if result.degraded:
+        _say("Redis was away at the end: the counts are kept in the state folder and merge at the next start")
+        return STORAGE
+    if result.interrupted:
+        return INTERRUPTED
+    return CAMERA_FAILED if result.failed else DONE
+
+
+def _run_folder(out: Path | None, base: Path, overwrite: bool) -> Path:
+    if out is None:
+        taken = [int(p.name[4:]) for p in base.glob("run-*") if p.name[4:].isdigit()] if base.is_dir() else []
+        return base / f"run-{max(taken, default=0) + 1:03d}"
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        from pipeline.config import ConfigError
+
+        raise ConfigError(f"--out {out}: the folder is not empty; name another one or add --overwrite")
+    return out
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """One clear line and the right exit code for everything a user can mend; a bug keeps its traceback."""
+    from pipeline.errors import code_of
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say("stopped")
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:
+        code = code_of(error)
+        if code is None:
+            raise
+        _say(str(error))
+        raise typer.Exit(code) from None
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """The first Ctrl-C or SIGTERM ends the run with complete files; a second Ctrl-C gives up at once."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        _say("finishing: files are being completed (Ctrl-C again to give up)")
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Any]:
+    """A progress bar per stage; silent when nobody watches."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(stage: str, done: float, total: float | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done, total=total)
+
+        yield show
+
+
+def _print(renderable: object) -> None:
+    from rich.console import Console
+
+    Console().print(renderable)
+
+
+def _say(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The configuration: what is accepted, and how what is not accepted is said."""
+
+import pytest
+
+from pipeline.config import ConfigError, load_config
+
+GOOD = """
+site: shop
+cameras:
+  - {name: lobby, source: videos/lobby.mp4, start: 2026-11-22T10:00:00Z}
+  - {name: exit, source: "rtsp://user:${CAM_PASSWORD}@10.0.0.9/1", offset_s: -1.5, detect_hz: 5}
+detector: {model: motion}
+"""
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAM_PASSWORD", "secret")
+
+    def write(text=GOOD):
+        path = tmp_path / "site.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_reads_a_site_with_paths_from_its_folder_and_secrets_from_the_environment(site, tmp_path):
+    config = load_config(site())
+    lobby, exit_ = config.cameras
+    assert lobby.source == str(tmp_path / "videos/lobby.mp4")
+    assert lobby.start == 1795341600.0
+    assert exit_.source == "rtsp://user:secret@10.0.0.9/1"
+    assert (exit_.offset_s, exit_.detect_hz, config.site_name) == (-1.5, 5, "shop")
+
+
+def test_overrides_win_and_reach_into_lists(site):
+    config = load_config(site(), overrides=["cameras.0.offset_s=2", "reid.encoder=stripes"])
+    assert config.cameras[0].offset_s == 2
+    assert config.reid.encoder == "stripes"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("camera: []", "camera"),
+        ("", "empty"),
+        ("[1, 2]", "expected keys"),
+        ("cameras: [", "not valid YAML"),
+        ("cameras: []", "no cameras"),
+        (
+            "cameras: [{name: a, source: a.mp4}]\ndetector: {modell: motion}",
+            "detector.modell: unknown key; did you mean 'model'?",
+        ),
+        ("cameras: [{name: a, source: a.mp4}]\ndetectr: {}", "detectr: unknown key; did you mean 'detector'?"),
+        ("cameras: [{name: a, sorce: a.mp4}]", "cameras.0.sorce: unknown key; did you mean 'source'?"),
+        ("cameras: [{name: a, source: a.mp4}]\ntracker: {methd: botsort}", "did you mean 'method'?"),
+        ("cameras: [{name: a, source: a.mp4, offset_s: soon}]", "cameras.0.offset_s: input should be a valid number"),
+        ("cameras: [{name: a, source: a.mp4, start: yesterday}]", "cameras.0.start: must be seconds or a date"),
+        ("cameras: [{name: a, source: a.mp4}, {name: A, source: b.mp4}]", "two cameras are called 'A'"),
+        ("cameras: [{name: ../a, source: a.mp4}]", "names files"),
+        ("cameras: [{name: a, source: a.mp4}]\nredis: {url: 'http://x'}", "redis.url: must be 'embedded'"),
+        ("cameras: [{name: a, source: a.mp4}]\ndetector: {model: recorded}", "recorded_dir"),
+        ("cameras: [{name: a, source: '${NOT_SET_ANYWHERE}'}]", "NOT_SET_ANYWHERE"),
+    ],
+)
+def test_says_what_is_wrong_and_where(site, text, said):
+    path = site(text)
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    assert said in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_is_one_clear_line(tmp_path):
+    with pytest.raises(ConfigError, match="cannot read the configuration"):
+        load_config(tmp_path / "no.yaml")
+
+
+@pytest.mark.parametrize("arguments", [["a="], [], ["a=1", "a=2"]])
+def test_bad_sources_on_the_command_line(arguments):
+    with pytest.raises(ConfigError):
+        load_config(sources=arguments)
+
+
+def test_bare_sources_are_named_after_themselves():
+    config = load_config(sources=["clips/hall.mp4", "0", "door=rtsp://h/1?a=b", "rtsp://h/live?x=1"][:3])
+    assert [camera.name for camera in config.cameras] == ["hall", "cam0", "door"]
+
+
+@pytest.mark.parametrize("override", ["novalue", "cameras.x=1", "detector.model.deep=1", "=3"])
+def test_bad_overrides(override):
+    with pytest.raises(ConfigError):
+        load_config(sources=["a=1"], overrides=[override])
+
+
+def test_the_same_cameras_are_the_same_site_and_others_are_not():
+    one, same, other = (
+        load_config(sources=s).site_name for s in (["a=x.mp4", "b=y.mp4"], ["b=y.mp4", "a=x.mp4"], ["a=x.mp4"])
+    )
+    assert one == same != other
