@@ -19,7 +19,6 @@ from pipeline.media_time import MediaClock, Pace
 _DEFAULT_FPS = 25.0  # only until the first frames have shown the true rate
 _OPEN_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 5.0  # of the network; a file may be as slow as its disk
 _GIVE_A_VIDEO = "Give a video file, such as .mp4 or .mkv"
-_MAX_FAILED_READS = 100  # in a row; a damaged stretch of a file costs a few, a dead stream fails for ever
 
 _Picture = tuple[float | None, Callable[[], NDArray[np.uint8]]]  # its time stamp, and how to get its pixels
 
@@ -170,23 +169,15 @@ class _Video:
         import av
 
         packets = self._container.demux(self._stream)
-        failed_reads = 0
         earliest_s: float | None = None
         while True:
             try:
                 packet = next(packets, None)
-            except (av.FFmpegError, OSError) as error:
-                failed_reads += 1
-                health.corrupt_packets += 1
-                if failed_reads >= _MAX_FAILED_READS or self._source.live:
-                    raise SourceError(
-                        _line(self._source, f"cannot be read on ({_reason(error)})", "Check the disk or the network")
-                    ) from None
-                packets = self._container.demux(self._stream)  # a generator is dead once it has raised
-                continue
+            except (av.FFmpegError, OSError) as error:  # not damage, which shows in decoding: no more bytes come
+                what, advice = f"cannot be read on ({_reason(error)})", "Check the disk or the network"
+                raise SourceError(_line(self._source, what, advice)) from None
             if packet is None:
                 return
-            failed_reads = 0
             stamp = packet.pts if packet.pts is not None else packet.dts
             if stamp is not None and not packet.is_discard:
                 stamp_s = float(stamp * packet.time_base)

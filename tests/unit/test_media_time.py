@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from pipeline.media_time import MediaClock, Pace
+from pipeline.media_time import MIN_STEP_S, MediaClock, Pace
 
 
 def times(*stamps: float | None, period_s: float = 0.1) -> list[float]:
@@ -22,6 +24,11 @@ def test_equal_or_swapped_neighbours_move_up_a_little_and_time_does_not_run_away
 
 def test_a_clock_that_starts_anew_goes_on_where_it_was() -> None:
     assert times(0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, period_s=1.0) == pytest.approx([0, 1, 2, 3, 4, 5, 6])
+
+
+def test_stamps_a_hair_apart_are_held_apart() -> None:
+    repaired = times(0.0, 0.1, 0.1 + 1e-9, -50.0, -50.0 + 1e-9)
+    assert all(later - earlier > MIN_STEP_S / 2 for earlier, later in itertools.pairwise(repaired))
 
 
 def test_one_wild_stamp_is_overruled() -> None:

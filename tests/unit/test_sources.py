@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,6 @@ def decoders() -> list[str]:
         ("vp9.webm", "libvpx-vp9", "yuv420p"),
         ("mjpeg.mkv", "mjpeg", "yuvj420p"),
         ("animated.gif", "gif", "rgb8"),
-        ("2024-05-01T10:00:00.mp4", "mpeg4", "yuv420p"),
     ],
 )
 def test_every_frame_of_common_codecs_and_containers(tmp_path: Path, name: str, codec: str, pixels: str) -> None:
@@ -70,6 +70,13 @@ def test_every_frame_of_common_codecs_and_containers(tmp_path: Path, name: str, 
         assert abs(float(frame.image[30:, 40:].mean()) - grey_of(frame.index)) < 16  # 8-bit GIF palette: coarse
     assert (health.frames_read, health.frames_skipped, health.corrupt_packets) == (20, 0, 0)
     assert (health.size, health.fps, health.warning, health.error) == ((64, 48), 10.0, None, None)
+
+
+def test_a_colon_in_a_relative_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "2024-05-01T10:00:00.mp4")
+    assert len(read("2024-05-01T10:00:00.mp4")[0]) == 20
+    assert len(read(f"file://{tmp_path}/2024-05-01T10:00:00.mp4")[0]) == 20
 
 
 def test_probe_tells_size_rate_length_and_codec(tmp_path: Path) -> None:
@@ -186,6 +193,22 @@ def test_damage_in_the_middle_is_read_over_and_counted(tmp_path: Path, name: str
     assert all(earlier.time_s < later.time_s for earlier, later in itertools.pairwise(frames))
 
 
+def test_a_damaged_first_frame_does_not_shift_the_clock(tmp_path: Path) -> None:
+    import av
+
+    path = write_clip(tmp_path / "a.mkv", noise=True, codec_options={"bf": "0"})
+    with av.open(str(path)) as container:
+        first = next(container.demux(video=0))
+        begin, end = first.pos + 20, first.pos + first.size
+    data = bytearray(path.read_bytes())
+    data[begin:end] = bytes(end - begin)
+    path.write_bytes(data)
+    frames, health = read(path)
+    assert health.corrupt_packets > 0
+    assert (len(frames), frames[0].index) == (19, 0)
+    assert frames[0].time_s == pytest.approx(0.1)
+
+
 def bad_files(folder: Path) -> Iterator[tuple[str, type[SourceError], str]]:
     """(file, error, words of its message), each made in ``folder``."""
     yield str(folder / "absent.mp4"), SourceNotFound, "no such file"
@@ -265,24 +288,40 @@ def test_names_without_secrets_are_shown_whole() -> None:
         assert redact(uri) == uri
 
 
-def test_reads_over_the_network_with_a_password_in_the_url(tmp_path: Path) -> None:
-    write_clip(tmp_path / "a.mp4")
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """Address, with a password, of a web server for ``tmp_path``; it sends only the first half of ``half.*``."""
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+    class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None: ...
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path)) as server:
+        def copyfile(self, source: Any, outputfile: Any) -> None:
+            whole = source.read()
+            outputfile.write(whole[: len(whole) // 2] if "half" in self.path else whole)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=tmp_path)) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        try:
-            address = f"http://user:s3cret@127.0.0.1:{server.server_port}"
-            assert len(read(f"{address}/a.mp4")[0]) == 20
-            with pytest.raises(SourceError, match=r"404|Not Found") as caught:
-                check(Source("cam", f"{address}/none.mp4"))
-            assert "s3cret" not in str(caught.value)
-        finally:
-            server.shutdown()
-            thread.join()
+        yield f"http://user:s3cret@127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_reads_over_the_network_and_keeps_the_password_to_itself(tmp_path: Path, web: str) -> None:
+    write_clip(tmp_path / "a.mp4")
+    assert len(read(f"{web}/a.mp4")[0]) == 20
+    with pytest.raises(SourceError, match="Not Found") as caught:
+        check(Source("cam", f"{web}/none.mp4"))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_connection_that_breaks_is_an_error_after_the_frames_that_came(tmp_path: Path, web: str) -> None:
+    write_clip(tmp_path / "half.ts", frames=60, noise=True, size=(160, 120))
+    with read_together([Source("cam", f"{web}/half.ts")]) as cameras:
+        frames = [frame for batch in cameras for frame in batch]
+    assert 10 < len(frames) < 60
+    assert "cannot be read on" in (cameras.health["cam"].error or "")
+    assert "s3cret" not in (cameras.health["cam"].error or "")
 
 
 # Cameras together
