@@ -84,7 +84,7 @@ class YoloDetector:
     def _load(self) -> Any:
         """The Ultralytics predictor, set up and proven on one blank image, so that bad weights are found here."""
         house_rules()
-        from ultralytics import YOLO
+        from ultralytics.models import YOLO
 
         blank = np.zeros((64, 64, 3), np.uint8)
         try:
