@@ -31,6 +31,7 @@ from st_model.store_errors import ServerFailed
 _SOCKET_LIMIT = 100  # bytes; sockaddr_un holds 108 on Linux, 104 on macOS, with the closing zero
 _START_S = 30.0  # a large append-only file takes seconds to load
 _STOP_S = 10.0
+_PING_S = 5.0
 
 # The server must end when we end, however we end, so its supervisor holds the reading end of a pipe whose writing end
 # is ours alone: the kernel closes it when we die. (A parent-death signal would do on Linux, but it fires when the
@@ -197,7 +198,7 @@ def _answers(socket_path: Path) -> bool:
     """Whether a server is ready there. One that still loads its file answers, but not with PONG."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(5.0)
+            connection.settimeout(_PING_S)
             connection.connect(str(socket_path))
             connection.sendall(b"PING\r\n")
             return connection.recv(64).startswith(b"+PONG")

@@ -98,11 +98,11 @@ class Journal:
     Raises OSError when the file cannot be made.
     """
 
-    def __init__(self, folder: Path, store: Store) -> None:
+    def __init__(self, folder: Path, store: Store, writer: str) -> None:
         if store.axes is None:
             raise ValueError("a journal needs the axes of its counts")
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"journal-{store.writer}.jsonl"
+        self.path = folder / f"journal-{writer}.jsonl"
         self._site, self._axes = store.site, store.axes.fields()
         # Unbuffered: after a failed write nothing may stay behind that follows later.
         self._file = self.path.open("a+b", buffering=0)

@@ -39,6 +39,11 @@ class Refresh:
     complete: bool
 
 
+def new_writer(worker: str) -> str:
+    """A name for the batches of one writer; unique, so that two writers never hide each other's batches."""
+    return f"{worker}-{uuid.uuid4().hex[:12]}"
+
+
 class Store:
     """One connection to one site; safe to share between threads.
 
@@ -65,8 +70,9 @@ class Store:
         self.site = site
         self.place = redact(url)
         self.axes = axes
-        self.writer = f"{worker}-{uuid.uuid4().hex[:12]}"
-        """Names this process's batches; unique, so that two processes of one name never hide each other's batches."""
+        self.worker = worker
+        self.writer = new_writer(worker)
+        """Whose batches `flush` numbers when nothing else is said."""
         self._keys = Keys(site)
         self._lifetime_s = max(1, math.ceil(retention_s))
         with translated(self.place, site):
@@ -118,7 +124,7 @@ class Store:
 
         The batches of a writer are numbered 1, 2, 3... and come in this order. A batch that is not above the last one
         counted is a repeat and changes nothing: after a failure send the same batch again, as often as it takes.
-        `writer` speaks for another process whose journal is being merged.
+        `writer` (see `new_writer`) has its own numbers.
         """
         if self.axes is None:
             raise StoreError("this store was opened for reading: flush needs the axes of the counts")

@@ -19,7 +19,7 @@ from typing import Self
 from st_model.counts import Counts
 from st_model.journal import Batch, Journal, recover
 from st_model.saved_state import StateChange
-from st_model.store import Store
+from st_model.store import Store, new_writer
 from st_model.store_errors import StoreError, StoreUnavailable
 from st_model.transitions import Increment
 
@@ -51,6 +51,7 @@ class TableWriter:
         if store.axes is None:
             raise ValueError("the writer's store needs axes")
         self._store, self._bins = store, store.axes.bins
+        self._writer = new_writer(store.worker)  # batches are numbered per writer, and a store may serve several
         self._interval_s, self._id_block, self._revive = interval_s, id_block, revive
         self._lock = threading.Lock()
         self._pending: Counts = {}
@@ -66,7 +67,7 @@ class TableWriter:
         try:
             self.recovered = recover(Path(state_dir), store)
             """Batches of dead writers that were merged at the start."""
-            self._journal = Journal(Path(state_dir), store)
+            self._journal = Journal(Path(state_dir), store, self._writer)
         except StoreError:
             raise
         except OSError as error:
@@ -78,9 +79,10 @@ class TableWriter:
         self._news: list[Increment] = []
         self._ids: deque[range] = deque()
         self._highest_id = 0
+        self._reserving = threading.Lock()
         try:
             self._fetch_news()
-            self._reserve_ids()
+            self._reserve_ids(at_least=1)
         except StoreError:
             self._journal.close()
             raise
@@ -148,10 +150,10 @@ class TableWriter:
                     block = self._ids.popleft()
                     if len(block) > 1:
                         self._ids.appendleft(block[1:])
-                    if self._spare_ids() < self._id_block // 2:
+                    if len(block) == self._id_block // 2:
                         self._wake.set()
                     return block[0]
-            self._reserve_ids()
+            self._reserve_ids(at_least=1)
 
     def flush(self) -> bool:
         """Flush now; whether everything has been counted."""
@@ -191,8 +193,7 @@ class TableWriter:
                 self._send(self._held)
                 self._held = None
             self._fetch_news()
-            if self._spare_ids() < self._id_block // 2:
-                self._reserve_ids()
+            self._reserve_ids(at_least=self._id_block // 2)
         except (StoreError, OSError) as error:
             self.error = str(error)
             if self._away_since_s is None:
@@ -214,7 +215,7 @@ class TableWriter:
             if not counts and state is None:
                 return
             self._number += 1
-            self._held = Batch(self._store.writer, self._number, counts, state)
+            self._held = Batch(self._writer, self._number, counts, state)
         try:
             self._journal.append(self._held)
         except OSError as error:
@@ -224,7 +225,7 @@ class TableWriter:
             self._held, self.journal_error = None, None
 
     def _send(self, batch: Batch) -> None:
-        self.version = self._store.flush(batch.counts, batch.number, state=batch.state)
+        self.version = self._store.flush(batch.counts, batch.number, state=batch.state, writer=batch.writer)
         for key, row in batch.counts.items():
             known = self._known.setdefault(key, {})
             for b, n in row.items():
@@ -246,11 +247,15 @@ class TableWriter:
             with self._lock:
                 self._news += news
 
-    def _reserve_ids(self) -> None:
-        first = self._store.next_id(self._id_block, above=self._highest_id)
-        with self._lock:
-            self._ids.append(range(first, first + self._id_block))
+    def _reserve_ids(self, at_least: int) -> None:
+        with self._reserving:
+            if self._spare_ids() >= at_least:
+                return
+            first = self._store.next_id(self._id_block, above=self._highest_id)
             self._highest_id = first + self._id_block - 1
+            with self._lock:
+                self._ids.append(range(first, first + self._id_block))
 
     def _spare_ids(self) -> int:
-        return sum(map(len, self._ids))
+        with self._lock:
+            return sum(map(len, self._ids))
