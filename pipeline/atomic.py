@@ -44,9 +44,19 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> None:
 
 
 def write_csv(table: pa.Table, path: Path, header: bool = True) -> None:
+    """Write a table as CSV; texts are quoted only when one of them needs it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.csv as pacsv
 
-    pacsv.write_csv(table, str(path), pacsv.WriteOptions(include_header=header, quoting_style="needed"))
+    texts = [column for column in table.columns if pa.types.is_string(column.type)]
+    risky = any(pc.any(pc.match_substring_regex(pc.unique(text), r'[,"\r\n]')).as_py() for text in texts)
+    options = pacsv.WriteOptions(include_header=False, quoting_style="needed" if risky else "none")
+    with pa.OSFile(str(path), "wb") as file:
+        if header:
+            file.write(",".join(table.column_names).encode() + b"\n")
+        # In one chunk: pyarrow 26 writes uninitialised memory for an empty chunk between others.
+        pacsv.write_csv(table.combine_chunks(), file, options)
 
 
 @contextlib.contextmanager
