@@ -203,7 +203,9 @@ def score_table(result: Mapping[str, Any]) -> Table:
 
     heads = {"truth_ids": "people", "predicted_ids": "ids"}
     ratios, counts = ("HOTA", "DetA", "AssA", "IDF1", "MOTA"), ("IDSW", "FP", "FN", "truth_ids", "predicted_ids")
-    table = Table(box=box.SIMPLE_HEAD, caption=_handover_line(result["handovers"]), caption_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, caption=_handover_line(result["handovers"]), caption_justify="left"
+    )
     table.add_column("camera")
     for name in (*ratios, *counts):
         table.add_column(heads.get(name, name), justify="right")
@@ -221,7 +223,7 @@ def _handover_line(scores: Mapping[str, Any]) -> str:
     return (
         f"hand-overs: precision {percent(scores['precision'])} ({scores['right']}/{scores['predicted_handovers']}), "
         f"recall {percent(scores['recall'])} ({scores['kept']}/{scores['true_handovers']}), "
-        f"F1 {percent(scores['f1'])}; false merges {scores['false_merges']}, fragments {scores['fragments']}, "
+        f"F1 {percent(scores['f1'])}\nfalse merges {scores['false_merges']}, fragments {scores['fragments']}, "
         f"stays never found {scores['unlabelled']} of {scores['true_stays']}"
     )
 
