@@ -11,6 +11,8 @@ _CODES = {
     "pipeline.": {
         "ConfigError": BAD_INPUT,
         "RunError": BAD_INPUT,
+        "TablesFileError": BAD_INPUT,
+        "ReplayError": BAD_INPUT,
         "SourceError": BAD_INPUT,
         "WeightsError": BAD_INPUT,
         "EvaluationError": BAD_INPUT,

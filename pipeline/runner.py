@@ -22,6 +22,7 @@ from pipeline.outputs import write_outputs
 from pipeline.site_store import SiteStore, open_site
 from pipeline.sources import CameraHealth, CamerasTogether, Frame, Source
 from pipeline.stays import Stay, StayWatch, sightings
+from pipeline.tables_file import write_tables
 from pipeline.timing import StageClock
 from pipeline.tracking import CameraTracker
 from pipeline.tracklog import RunJournal, write_json_atomic
@@ -78,6 +79,7 @@ def run(
         on_progress("watching", 0, None)
         journal = stack.enter_context(RunJournal(folder))
         store = stack.enter_context(open_site(config, config.tables, fresh=fresh))
+        write_tables(folder / "tables_start.json", config.tables, store.start)
         site = _Site(config, cameras, engines, store, journal, clock)
         together = stack.enter_context(reading.read_together([source_of(camera) for camera in cameras]))
         interrupted = _loop(site, together, stop or threading.Event(), on_progress)

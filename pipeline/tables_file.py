@@ -1,0 +1,60 @@
+"""Transition tables as a file: exact counts, for export, import, and for a replay that starts where a run started."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.atomic import write_json_atomic
+from st_model.transitions import ONE, Increment, TableSettings, TransitionTables
+
+AXES = ("bin_s", "origin_s", "horizon_s", "epoch_s")
+"""The settings that say what a count means; the others only smooth."""
+
+
+class TablesFileError(ValueError):
+    """The file holds no transition tables that can be used here."""
+
+
+def write_tables(path: Path, settings: TableSettings, counts: Iterable[Increment]) -> None:
+    """Write counts with their axes: {"axes": ..., "one": 4096, "counts": [[from, to, epoch, bin, count], ...]}."""
+    axes = {name: asdict(settings)[name] for name in AXES}
+    write_json_atomic(path, {"axes": axes, "one": ONE, "counts": [list(item) for item in counts]})
+
+
+def read_tables(path: Path, settings: TableSettings | None = None) -> TransitionTables:
+    """Read a file of `write_tables`. `settings` give the smoothing; their axes must be the file's.
+
+    Raises TablesFileError.
+    """
+    content = _content(path)
+    try:
+        axes = {name: float(content["axes"][name]) for name in AXES}
+        counts = [Increment(str(a), str(b), int(epoch), int(at), int(n)) for a, b, epoch, at, n in content["counts"]]
+        settings = settings or replace(TableSettings(), **axes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise TablesFileError(f"{path}: not a tables file: {error}") from error
+    theirs = {name: getattr(settings, name) for name in AXES}
+    if theirs != axes or content.get("one") != ONE:
+        raise TablesFileError(f"{path}: its axes are {axes}, the settings say {theirs}; such counts do not add")
+    tables = TransitionTables(settings)
+    try:
+        tables.add(counts)
+    except ValueError as error:
+        raise TablesFileError(f"{path}: {error}") from error
+    return tables
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TablesFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise TablesFileError(f"{path}: not a tables file: {error}") from error
+    if not isinstance(content, dict):
+        raise TablesFileError(f"{path}: not a tables file")
+    return content
