@@ -39,7 +39,7 @@ from st_model.unlabelled_fit import AppearanceFit, fit_by_delays
 FIT_QUERIES, FIT_NEIGHBOURS, FIT_BEST = 400, 1000, 3
 """Pairs the slope is fitted on: the 1000 most similar images of other cameras for 400 queries, each relative to the
 mean of the query's 3 best: a ranking only compares inside one query, and queries differ in how similar everybody looks
-to them. With these the slopes come within a tenth of those that labels give, on the surrogate and both real networks."""
+to them. With these, slopes come within a tenth of those that labels give, on the surrogate and both real networks."""
 
 _SURE = 1e9  # ratio of a pair known to be one person
 
