@@ -1,11 +1,25 @@
-"""Transition tables: integer counts of how long people take from camera A to camera B."""
+"""Transition tables: integer counts of how long people take from camera A to camera B.
+
+Counts are the only durable state: integers per ordered pair, epoch and delay bin, so that they add up to the same table
+in any order, from any number of workers, after any restart. Everything smoothed is derived and cached.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from st_model.density import density, log_ratio, log_ratio_in_view
 
 ONE = 4096
 """A whole observation in integer count units (weight 1.0 = 4096), so that sums are exact in any order."""
+
+Pair = tuple[str, str]
+"""(from camera, to camera)"""
 
 
 class Increment(NamedTuple):
@@ -23,4 +37,223 @@ class Increment(NamedTuple):
     to_camera: str
     epoch: int
     bin: int
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of this name
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """Axes and smoothing of all tables of a site. Counts of equal axes (`bin_s`, `origin_s`, `horizon_s`, `epoch_s`) add.
+
+    bin_s             width of a delay bin, seconds
+    origin_s          delay at which bin 0 starts, <= 0: negative delays happen where views overlap
+    horizon_s         longest delay in the table, seconds
+    sigma_s           Parzen bandwidth with ample evidence, seconds
+    thin              observations below which the bandwidth widens
+    floor             share of the uniform that stays: log r never falls below about log(floor)
+    floor_evidence    observations at which half of the rest is learnt
+    pair_evidence     observations by which "how often does this pair happen at all" is pulled towards "as by chance"
+    epoch_s           length of an epoch, seconds
+    half_life_epochs  an epoch this old counts half
+
+    Raises ValueError when a value makes no sense.
+
+    >>> TableSettings(bin_s=2.0, origin_s=-30.0, horizon_s=70.0).bins
+    50
+    """
+
+    bin_s: float = 2.0
+    origin_s: float = -30.0
+    horizon_s: float = 4000.0
+    sigma_s: float = 4.0
+    thin: float = 30.0
+    floor: float = 0.1
+    floor_evidence: float = 4.0
+    pair_evidence: float = 4.0
+    epoch_s: float = 86400.0
+    half_life_epochs: float = 7.0
+
+    def __post_init__(self) -> None:
+        if not (self.bin_s > 0 and self.sigma_s > 0 and self.epoch_s > 0 and self.half_life_epochs > 0):
+            raise ValueError("bin_s, sigma_s, epoch_s and half_life_epochs must be positive")
+        if not (self.origin_s <= 0 < self.horizon_s):
+            raise ValueError(f"origin_s must be <= 0 and horizon_s > 0, got {self.origin_s} and {self.horizon_s}")
+        if not 0 < self.floor <= 1:
+            raise ValueError(f"floor must lie in (0, 1], got {self.floor}")
+
+    @property
+    def bins(self) -> int:
+        """Number of delay bins."""
+        return int(np.ceil((self.horizon_s - self.origin_s) / self.bin_s - 1e-9))
+
+    def bin_of(self, delay_s: float) -> int | None:
+        """Bin of a delay, None outside the axis.
+
+        >>> TableSettings(bin_s=2.0, origin_s=-30.0).bin_of(0.0)
+        15
+        """
+        b = int(np.floor((delay_s - self.origin_s) / self.bin_s))
+        return b if 0 <= b < self.bins else None
+
+    def epoch_of(self, time_s: float) -> int:
+        """Epoch a site time falls into."""
+        return int(np.floor(time_s / self.epoch_s))
+
+
+class TransitionTables:
+    """Counts of a site in memory and the log-ratio rows derived from them.
+
+    Rows are rebuilt when they are read after a change, one pair at a time; a look-up is one array index.
+
+    >>> tables = TransitionTables(TableSettings(horizon_s=100.0))
+    >>> float(tables.log_ratio("a", "b")[20])       # nothing seen: neutral
+    0.0
+    >>> tables.add([Increment("a", "b", 0, 20, ONE)] * 5)
+    >>> bool(tables.log_ratio("a", "b")[20] > 1 > 0 > tables.log_ratio("a", "b")[60])
+    True
+    """
+
+    def __init__(self, settings: TableSettings | None = None) -> None:
+        self.settings = settings or TableSettings()
+        self.version = 0
+        """Rises with every change of the counts."""
+        self._counts: dict[Pair, dict[int, NDArray[np.int64]]] = {}
+        self._epoch = 0
+        self._trust: dict[Pair, float] = {}
+        self._rows: dict[Pair, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._evidence: dict[Pair, float] = {}
+        self._totals: tuple[dict[str, float], dict[str, float], float] | None = None
+        self._neutral = np.zeros(self.settings.bins, np.float32)
+        self._neutral.setflags(write=False)
+
+    def add(self, increments: Iterable[Increment]) -> None:
+        """Add increments (negative counts retract). Raises ValueError on a bin outside the axis; nothing is added then."""
+        batch = list(increments)
+        bins = self.settings.bins
+        for item in batch:
+            if not 0 <= item.bin < bins:
+                raise ValueError(f"bin {item.bin} of {item.from_camera} -> {item.to_camera} is outside 0..{bins - 1}")
+        for item in batch:
+            pair = (item.from_camera, item.to_camera)
+            epochs = self._counts.setdefault(pair, {})
+            row = epochs.get(item.epoch)
+            if row is None:
+                row = epochs[item.epoch] = np.zeros(bins, np.int64)
+            row[item.bin] += item.count
+            self._forget_derived(pair)
+        if batch:
+            self.version += 1
+            self.at_epoch(max(item.epoch for item in batch))
+
+    def at_epoch(self, epoch: int) -> None:
+        """Say which epoch is now; it only moves forward. Older epochs lose weight."""
+        if epoch > self._epoch or (not self._rows and not self._counts):
+            self._epoch = epoch
+            self._rows.clear()
+            self._evidence.clear()
+            self._totals = None
+
+    def set_trust(self, pair: Pair, trust: float) -> None:
+        """Lower the weight of what was learnt about a pair ([0, 1]; 1 restores it)."""
+        if self._trust.get(pair, 1.0) != trust:
+            self._trust[pair] = trust
+            self._rows.pop(pair, None)
+
+    def trust(self, pair: Pair) -> float:
+        """Weight of what was learnt about a pair, [0, 1]."""
+        return self._trust.get(pair, 1.0)
+
+    def pairs(self) -> list[Pair]:
+        """Ordered pairs with counts, sorted."""
+        return sorted(self._counts)
+
+    def histogram(self, from_camera: str, to_camera: str) -> NDArray[np.float64]:
+        """(bins,) observations, each epoch weighted by 2^(-age / half-life); negative sums are cut to 0."""
+        out = np.zeros(self.settings.bins)
+        for epoch, row in sorted(self._counts.get((from_camera, to_camera), {}).items()):
+            out += 2.0 ** (-max(0, self._epoch - epoch) / self.settings.half_life_epochs) * row
+        return np.maximum(out, 0.0) / ONE
+
+    def evidence(self, from_camera: str, to_camera: str) -> float:
+        """Decayed number of observations of a pair."""
+        pair = (from_camera, to_camera)
+        if pair not in self._evidence:
+            self._evidence[pair] = float(self.histogram(*pair).sum())
+        return self._evidence[pair]
+
+    def density(self, from_camera: str, to_camera: str) -> NDArray[np.float64]:
+        """(bins,) probability of each delay bin, >= 0, sum 1; uniform for an unseen pair."""
+        s = self.settings
+        return density(
+            self.histogram(from_camera, to_camera),
+            sigma_bins=s.sigma_s / s.bin_s,
+            thin=s.thin,
+            floor=s.floor,
+            floor_evidence=s.floor_evidence,
+            trust=self.trust((from_camera, to_camera)),
+        )
+
+    def log_ratio(self, from_camera: str, to_camera: str) -> NDArray[np.float32]:
+        """(bins,) float32 log(density x horizon), read-only; zeros for an unseen pair."""
+        return self._row((from_camera, to_camera))[0]
+
+    def log_ratio_in_view(self, from_camera: str, to_camera: str) -> NDArray[np.float32]:
+        """(bins,) float32: the same for somebody still in view in `from_camera`, whose exit is not known yet."""
+        return self._row((from_camera, to_camera))[1]
+
+    def log_lift(self, from_camera: str, to_camera: str) -> float:
+        """log of how much more often this pair of cameras follows each other than by chance; 0 when nothing is known."""
+        if self._totals is None:
+            left: dict[str, float] = {}
+            entered: dict[str, float] = {}
+            for a, b in sorted(self._counts):
+                n = self.evidence(a, b)
+                left[a] = left.get(a, 0.0) + n
+                entered[b] = entered.get(b, 0.0) + n
+            self._totals = (left, entered, sum(left.values()))
+        left, entered, total = self._totals
+        if total <= 0.0:
+            return 0.0
+        expected = left.get(from_camera, 0.0) * entered.get(to_camera, 0.0) / total
+        k = self.settings.pair_evidence
+        return float(np.log((self.evidence(from_camera, to_camera) + k) / (expected + k)))
+
+    def items(self) -> Iterator[Increment]:
+        """All counts as increments, sorted: adding them to empty tables of the same axes gives the same tables."""
+        for pair in sorted(self._counts):
+            for epoch in sorted(self._counts[pair]):
+                row = self._counts[pair][epoch]
+                for b in np.flatnonzero(row):
+                    yield Increment(*pair, epoch, int(b), int(row[b]))
+
+    def counts(self, from_camera: str, to_camera: str) -> Mapping[int, NDArray[np.int64]]:
+        """Counts of a pair by epoch; arrays must not be changed."""
+        return self._counts.get((from_camera, to_camera), {})
+
+    def drop_epochs_before(self, epoch: int) -> None:
+        """Forget epochs older than `epoch` (retention)."""
+        for pair in list(self._counts):
+            kept = {e: row for e, row in self._counts[pair].items() if e >= epoch}
+            if len(kept) != len(self._counts[pair]):
+                self._forget_derived(pair)
+                self.version += 1
+            if kept:
+                self._counts[pair] = kept
+            else:
+                del self._counts[pair]
+
+    def _row(self, pair: Pair) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        row = self._rows.get(pair)
+        if row is None:
+            if pair not in self._counts:
+                return self._neutral, self._neutral
+            probability = self.density(*pair)
+            row = (log_ratio(probability), log_ratio_in_view(probability))
+            for r in row:
+                r.setflags(write=False)
+            self._rows[pair] = row
+        return row
+
+    def _forget_derived(self, pair: Pair) -> None:
+        self._rows.pop(pair, None)
+        self._evidence.pop(pair, None)
+        self._totals = None

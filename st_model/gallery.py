@@ -1,0 +1,226 @@
+"""Who has been seen: stays and identities, and the arrays that score an arrival against all identities at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from st_model.appearance import Basis
+from st_model.ledger import StayKey
+
+
+@dataclass(eq=False)
+class Stay:
+    """What is known of one stay so far; the latest row of its sightings, and what was decided.
+
+    closed     its last word was said
+    confirmed  closed and decided with enough certainty to be a prototype of its identity
+    """
+
+    camera: str
+    track_id: int
+    entered_s: float
+    last_s: float
+    closed: bool
+    embedding: NDArray[np.float32]
+    n_crops: int
+    first_box: NDArray[np.float32] | None = None
+    last_box: NDArray[np.float32] | None = None
+    global_id: int = 0
+    confirmed: bool = False
+
+    @property
+    def key(self) -> StayKey:
+        """(camera, track_id)"""
+        return self.camera, self.track_id
+
+    @property
+    def order(self) -> tuple[float, float, str, int]:
+        """Sort key: by entry, then exit; names last, so that the order is total."""
+        return self.entered_s, self.last_s, self.camera, self.track_id
+
+
+@dataclass(eq=False)
+class Identity:
+    """One person: the stays given to it, in order of entry, and its prototypes (raw embeddings of confirmed stays)."""
+
+    global_id: int
+    stays: list[Stay] = field(default_factory=list)
+    prototypes: list[Stay] = field(default_factory=list)
+
+    def before(self, stay: Stay) -> Stay | None:
+        """The stay this person was last in when `stay` began: of those still open the one entered last, else the last to end."""
+        open_then = [
+            s for s in self.stays if s.key != stay.key and s.order < stay.order and _in_view_at(s, stay.entered_s)
+        ]
+        if open_then:
+            return max(open_then, key=lambda s: s.order)
+        ended = [s for s in self.stays if s.key != stay.key and s.order < stay.order]
+        return max(ended, key=lambda s: (s.last_s, s.order)) if ended else None
+
+    def after(self, stay: Stay) -> Stay | None:
+        """The first stay that began after `stay` did."""
+        return next((s for s in self.stays if s.key != stay.key and s.order > stay.order), None)
+
+
+def _in_view_at(stay: Stay, time_s: float) -> bool:
+    return not stay.closed or stay.last_s >= time_s
+
+
+class Gallery:
+    """Identities and, one row each, the arrays they are scored by: `vectors` (slots, D) float32 contiguous.
+
+    A slot holds `ids` (0 = empty), the last exit (`camera` index, `last_s`), `entered_s` of the newest stay and whether the
+    person is `in_view`. Prototypes: the newest up to `most` and at most `per_camera` of one camera.
+    """
+
+    def __init__(self, basis: Basis, most: int = 8, per_camera: int = 3) -> None:
+        self.basis = basis
+        self.most, self.per_camera = most, per_camera
+        self.identities: dict[int, Identity] = {}
+        self.cameras: list[str] = []
+        self._camera_index: dict[str, int] = {}
+        self._slot: dict[int, int] = {}
+        self._free: list[int] = []
+        self._used = 0
+        self._vectors = np.zeros((0, 0), np.float32)
+        self._ids = np.zeros(0, np.int64)
+        self._last_s = np.zeros(0)
+        self._entered_s = np.zeros(0)
+        self._camera = np.zeros(0, np.int32)
+        self._in_view = np.zeros(0, np.bool_)
+
+    def __len__(self) -> int:
+        return len(self.identities)
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """(slots, D) mean direction of each identity; zero where a slot is empty."""
+        return self._vectors[: self._used]
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """(slots,) global ids, 0 = empty."""
+        return self._ids[: self._used]
+
+    @property
+    def last_s(self) -> NDArray[np.float64]:
+        """(slots,) when the person was last seen."""
+        return self._last_s[: self._used]
+
+    @property
+    def entered_s(self) -> NDArray[np.float64]:
+        """(slots,) when the person's newest stay began."""
+        return self._entered_s[: self._used]
+
+    @property
+    def camera(self) -> NDArray[np.int32]:
+        """(slots,) index into `cameras` of where the person was last seen."""
+        return self._camera[: self._used]
+
+    @property
+    def in_view(self) -> NDArray[np.bool_]:
+        """(slots,) whether that stay is still open."""
+        return self._in_view[: self._used]
+
+    def camera_index(self, camera: str) -> int:
+        """Index of a camera, given on first sight."""
+        index = self._camera_index.get(camera)
+        if index is None:
+            index = self._camera_index[camera] = len(self.cameras)
+            self.cameras.append(camera)
+        return index
+
+    def slot(self, global_id: int) -> int:
+        """Row of an identity."""
+        return self._slot[global_id]
+
+    def give(self, stay: Stay, global_id: int) -> None:
+        """Make a stay part of an identity, which is created when unknown; taken from its former one."""
+        if stay.global_id == global_id:
+            return self.touch(global_id)
+        if stay.global_id:
+            self.take(stay)
+        identity = self.identities.get(global_id)
+        if identity is None:
+            identity = self.identities[global_id] = Identity(global_id)
+            self._slot[global_id] = self._new_slot(len(stay.embedding))
+        stay.global_id = global_id
+        identity.stays.append(stay)
+        identity.stays.sort(key=lambda s: s.order)
+        return self.touch(global_id)
+
+    def take(self, stay: Stay) -> None:
+        """Take a stay from its identity; an identity without stays is gone."""
+        identity = self.identities[stay.global_id]
+        identity.stays = [s for s in identity.stays if s is not stay]
+        identity.prototypes = [s for s in identity.prototypes if s is not stay]
+        stay.global_id, stay.confirmed = 0, False
+        if identity.stays:
+            self.touch(identity.global_id)
+        else:
+            self.remove(identity.global_id)
+
+    def confirm(self, stay: Stay) -> None:
+        """Make a stay a prototype of its identity."""
+        identity = self.identities[stay.global_id]
+        stay.confirmed = True
+        kept = [*identity.prototypes, stay]
+        here = [s for s in kept if s.camera == stay.camera]
+        if len(here) > self.per_camera:
+            kept.remove(here[0])
+        identity.prototypes = kept[-self.most :]
+        self.touch(identity.global_id)
+
+    def remove(self, global_id: int) -> None:
+        """Forget an identity."""
+        slot = self._slot.pop(global_id)
+        del self.identities[global_id]
+        self._ids[slot] = 0
+        self._vectors[slot] = 0.0
+        self._free.append(slot)
+
+    def touch(self, global_id: int) -> None:
+        """Recompute an identity's row from its stays."""
+        identity, slot = self.identities[global_id], self._slot[global_id]
+        open_now = [s for s in identity.stays if not s.closed]
+        last = open_now[-1] if open_now else max(identity.stays, key=lambda s: (s.last_s, s.order))
+        self._ids[slot] = global_id
+        self._last_s[slot] = last.last_s
+        self._entered_s[slot] = identity.stays[-1].entered_s
+        self._camera[slot] = self.camera_index(last.camera)
+        self._in_view[slot] = bool(open_now)
+        self._vectors[slot] = self.vector_of(identity)
+
+    def vector_of(self, identity: Identity, without: Stay | None = None) -> NDArray[np.float32]:
+        """(D,) mean direction of the prototypes (or, as long as there is none, of the newest stay), one stay left out."""
+        own = [s for s in identity.prototypes if without is None or s.key != without.key]
+        if not own:
+            own = [s for s in identity.stays if without is None or s.key != without.key][-1:]
+        rows = self.basis.vectors([s.camera for s in own], np.stack([s.embedding for s in own]))
+        mean = rows.mean(axis=0)
+        return np.asarray(mean / max(float(np.sqrt(mean @ mean)), 1e-6), dtype=np.float32)
+
+    def change_basis(self, basis: Basis) -> None:
+        """Compare everybody in another basis from now on."""
+        self.basis = basis
+        for global_id in self.identities:
+            self.touch(global_id)
+
+    def _new_slot(self, dim: int) -> int:
+        if self._free:
+            return self._free.pop()
+        if self._used == len(self._ids):
+            size = max(64, 2 * self._used)
+            vectors = np.zeros((size, dim), np.float32)
+            vectors[: self._used] = self._vectors[: self._used] if self._used else 0.0
+            self._vectors = vectors
+            for name in ("_ids", "_last_s", "_entered_s", "_camera", "_in_view"):
+                old = getattr(self, name)
+                new = np.zeros(size, old.dtype)
+                new[: self._used] = old[: self._used]
+                setattr(self, name, new)
+        self._used += 1
+        return self._used - 1

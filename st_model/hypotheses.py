@@ -1,0 +1,194 @@
+"""All hypotheses about one arrival: every identity that may be this person, and "a new person", with log-weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from st_model.calibration import DEFAULTS, Calibration
+from st_model.gallery import Gallery, Identity, Stay
+from st_model.transitions import TransitionTables
+
+NEGLIGIBLE = 14.0
+"""Hypotheses this many nats below "new person" or below the best are left out (a millionth)."""
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """Every threshold of the matcher.
+
+    calibration        appearance log-odds of raw cosines, until the site was seen long enough to fit its own
+    g1                 weight of log r, 1 in theory
+    window_s           arrivals of this span are decided together
+    margin             smallest probability margin of a confirmed decision; below it the decision is provisional
+    prototype_at       probability from which a closed stay becomes a prototype
+    tolerance_s        how long one person may be "twice" in one camera: broken tracks overlap with their own twin
+    revival            log-odds an identity must bring up alone once its last exit lies beyond the tables' horizon
+    memory_s           identities not seen for this long are forgotten
+    new_share          share of arrivals that are new people before anything was learnt
+    new_evidence       how many arrivals that guess is worth
+    lift               weight of "how often does this pair of cameras happen at all", [0, 1]
+    merge_at           probability from which two identities are merged
+    centre_from, whiten_from   closed stays after which embeddings are centred per camera, and whitened
+    shown              candidates kept in a decision
+    """
+
+    calibration: Calibration = DEFAULTS["pair"]
+    g1: float = 1.0
+    window_s: float = 1.0
+    margin: float = 0.2
+    prototype_at: float = 0.5
+    tolerance_s: float = 1.0
+    revival: float = 4.0
+    memory_s: float = 86400.0
+    new_share: float = 0.3
+    new_evidence: float = 30.0
+    lift: float = 1.0
+    merge_at: float = 0.9
+    centre_from: int = 64
+    whiten_from: int = 512
+    shown: int = 8
+
+    def __post_init__(self) -> None:
+        if self.window_s <= 0 or self.memory_s <= 0 or self.tolerance_s < 0:
+            raise ValueError("window_s and memory_s must be positive, tolerance_s not negative")
+        if not (0 < self.new_share < 1 and 0 < self.merge_at <= 1 and 0 <= self.margin < 1):
+            raise ValueError("new_share must lie in (0, 1), merge_at in (0, 1], margin in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Hypotheses:
+    """Identities worth considering for one arrival, best first: arrays (N,), and the log-weight of "new".
+
+    log_weight: log-odds of appearance and transition plus log prior; `new` is log prior of a new person.
+    """
+
+    ids: NDArray[np.int64]
+    cosine: NDArray[np.float64]
+    delay_s: NDArray[np.float64]
+    log_r: NDArray[np.float64]
+    log_weight: NDArray[np.float64]
+    cameras: tuple[str, ...]
+    new: float
+
+
+def transition_between(tables: TransitionTables, old: Stay, new: Stay, lift: float) -> tuple[float, float]:
+    """(log r, delay) of one person going from stay `old` to stay `new`; beyond the axis log r is -inf."""
+    delay = new.entered_s - old.last_s
+    b = tables.settings.bin_of(max(delay, tables.settings.origin_s))
+    if b is None:
+        return -np.inf, delay
+    row = tables.log_ratio(old.camera, new.camera) if old.closed else tables.log_ratio_in_view(old.camera, new.camera)
+    return float(row[b]) + lift * tables.log_lift(old.camera, new.camera), delay
+
+
+def twice(a: Stay, b: Stay, tolerance_s: float) -> bool:
+    """Whether two stays of one camera overlap by more than a broken track or a double box explains."""
+    if a.camera != b.camera:
+        return False
+    end_a = a.last_s if a.closed else np.inf
+    end_b = b.last_s if b.closed else np.inf
+    if not a.closed and not b.closed:
+        return True
+    return bool(min(end_a, end_b) - max(a.entered_s, b.entered_s) > tolerance_s)
+
+
+def hypotheses(
+    stay: Stay, gallery: Gallery, tables: TransitionTables, settings: MatchSettings, new_share: float
+) -> Hypotheses:
+    """Score one stay against everybody. The stay itself is left out of its own identity."""
+    basis = gallery.basis
+    c = basis.calibration
+    vector = basis.vector(stay.camera, stay.embedding)
+    own = stay.global_id
+    log_new = float(np.log(new_share))
+    alive = gallery.ids > 0
+    count = int(alive.sum()) - (1 if own and len(gallery.identities[own].stays) == 1 else 0)
+    log_prior = float(np.log1p(-new_share)) - float(np.log(max(count, 1)))
+    if count <= 0:
+        return Hypotheses(*_empty(), cameras=(), new=log_new)
+    cosine = gallery.vectors @ vector
+    best_r = _largest_log_r(tables, gallery, stay.camera, settings)
+    least = (log_new - NEGLIGIBLE - log_prior - c.b0 - settings.g1 * best_r) / c.g0
+    keep = cosine >= least
+    if own:
+        keep[gallery.slot(own)] = True
+    index = np.flatnonzero(keep & alive)
+    ids, found = gallery.ids[index], cosine[index].astype(np.float64)
+    delay = stay.entered_s - gallery.last_s[index]
+    log_r = _look_up(tables, gallery, stay.camera, index, delay, settings)
+    # whoever was seen since this stay began may hold newer stays, or be in view right here
+    special = (ids == own) | gallery.in_view[index] | (gallery.last_s[index] >= stay.entered_s)
+    for n in np.flatnonzero(special):
+        identity = gallery.identities[int(ids[n])]
+        found[n], log_r[n], delay[n] = _exactly(stay, identity, vector, gallery, tables, settings, float(found[n]))
+    weight = c.g0 * found + c.b0 + settings.g1 * log_r + log_prior
+    order = np.lexsort((ids, -weight))
+    order = order[weight[order] > max(float(weight.max()), log_new) - NEGLIGIBLE]
+    names = tuple(gallery.cameras[gallery.camera[index[n]]] for n in order)
+    return Hypotheses(ids[order], found[order], delay[order], log_r[order], weight[order], names, log_new)
+
+
+def _exactly(
+    stay: Stay,
+    identity: Identity,
+    vector: NDArray[np.float32],
+    gallery: Gallery,
+    tables: TransitionTables,
+    settings: MatchSettings,
+    cosine: float,
+) -> tuple[float, float, float]:
+    """(cosine, log r, delay) for an identity that holds this stay, newer ones, or stays in the same camera."""
+    others = [s for s in identity.stays if s.key != stay.key]
+    if not others or any(twice(stay, s, settings.tolerance_s) for s in others):
+        return cosine, -np.inf, np.nan
+    if stay.global_id == identity.global_id:
+        cosine = float(gallery.vector_of(identity, without=stay) @ vector)
+    before, after = identity.before(stay), identity.after(stay)
+    if before is None:
+        assert after is not None
+        log_r, delay = transition_between(tables, stay, after, settings.lift)
+    else:
+        log_r, delay = transition_between(tables, before, stay, settings.lift)
+    return cosine, log_r if np.isfinite(log_r) else -settings.revival, delay
+
+
+def _look_up(
+    tables: TransitionTables,
+    gallery: Gallery,
+    camera: str,
+    index: NDArray[np.int64],
+    delay: NDArray[np.float64],
+    settings: MatchSettings,
+) -> NDArray[np.float64]:
+    axes = tables.settings
+    bins = np.floor((np.maximum(delay, axes.origin_s) - axes.origin_s) / axes.bin_s).astype(np.int64)
+    expired = bins >= axes.bins
+    bins = np.minimum(bins, axes.bins - 1)
+    out = np.zeros(len(index))
+    cameras, in_view = gallery.camera[index], gallery.in_view[index]
+    for k in np.unique(cameras):
+        name = gallery.cameras[k]
+        here = cameras == k
+        row, row_in_view = tables.log_ratio(name, camera), tables.log_ratio_in_view(name, camera)
+        out[here] = np.where(in_view[here], row_in_view[bins[here]], row[bins[here]])
+        out[here] += settings.lift * tables.log_lift(name, camera)
+    out[expired] = -settings.revival
+    return out
+
+
+def _largest_log_r(tables: TransitionTables, gallery: Gallery, camera: str, settings: MatchSettings) -> float:
+    best = 0.0
+    for name in gallery.cameras:
+        top = float(tables.log_ratio(name, camera).max()) + settings.lift * tables.log_lift(name, camera)
+        best = max(best, top)
+    return best
+
+
+def _empty() -> tuple[
+    NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]
+]:
+    nothing = np.zeros(0)
+    return np.zeros(0, np.int64), nothing, nothing, nothing, nothing

@@ -1,0 +1,97 @@
+"""Merging identities that turn out to be one person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.special import expit
+
+from st_model.gallery import Gallery, Identity, Stay
+from st_model.hypotheses import NEGLIGIBLE, MatchSettings, transition_between, twice
+from st_model.ledger import Correction
+from st_model.transitions import TransitionTables
+
+LATEST_STAYS = 24
+"""Stays of an identity looked at when its chain is joined with another."""
+
+
+def find_merges(
+    gallery: Gallery,
+    changed: Sequence[int],
+    tables: TransitionTables,
+    settings: MatchSettings,
+    new_share: Callable[[str, MatchSettings], float],
+    time_s: float,
+) -> list[Correction]:
+    """Merges of identities changed since the last look: mutual best, probable enough, never twice in view in one camera."""
+    changed = [i for i in changed if gallery.identities[i].prototypes]
+    if len(gallery) < 2 or not changed:
+        return []
+    out: list[Correction] = []
+    gone: set[int] = set()
+    for global_id in changed:
+        if global_id in gone:
+            continue
+        best = _best_partner(gallery, global_id, gone, tables, settings, new_share)
+        if best is None:
+            continue
+        other, log_odds = best
+        back = _best_partner(gallery, other, gone, tables, settings, new_share)
+        if back is None or back[0] != global_id or expit(log_odds) < settings.merge_at:
+            continue
+        into, away = min(global_id, other), max(global_id, other)
+        gone |= {into, away}  # one merge each per look: both changed
+        stays = tuple(s.key for s in gallery.identities[away].stays)
+        out.append(
+            Correction("merge", time_s, away, into, stays, float(expit(log_odds)), "mutual best and never apart")
+        )
+    return out
+
+
+def _best_partner(
+    gallery: Gallery,
+    global_id: int,
+    gone: set[int],
+    tables: TransitionTables,
+    settings: MatchSettings,
+    new_share: Callable[[str, MatchSettings], float],
+) -> tuple[int, float] | None:
+    c = gallery.basis.calibration
+    identity = gallery.identities[global_id]
+    cosine = gallery.vectors @ gallery.vectors[gallery.slot(global_id)]
+    best_r = np.log(tables.settings.bins)  # no density can exceed one whole bin
+    least = (-NEGLIGIBLE / 2 - c.b0 - best_r) / c.g0
+    best: tuple[int, float] | None = None
+    for slot in np.flatnonzero((cosine >= least) & (gallery.ids > 0)):
+        other_id = int(gallery.ids[slot])
+        other = gallery.identities[other_id]
+        if other_id == global_id or other_id in gone or not other.prototypes:
+            continue
+        chain = join_gain(identity, other, tables, settings)
+        if chain is None:
+            continue
+        later = max(identity.stays[0], other.stays[0], key=lambda s: s.order)
+        share = new_share(later.camera, settings)
+        prior = np.log1p(-share) - np.log(max(len(gallery) - 1, 1)) - np.log(share)
+        log_odds = c.g0 * float(cosine[slot]) + c.b0 + settings.g1 * chain + float(prior)
+        if best is None or (log_odds, -other_id) > (best[1], -best[0]):
+            best = other_id, log_odds
+    return best
+
+
+def join_gain(a: Identity, b: Identity, tables: TransitionTables, settings: MatchSettings) -> float | None:
+    """Sum of log r along the joined chain minus that along both alone; None if they were ever apart at one time."""
+    first, second = a.stays[-LATEST_STAYS:], b.stays[-LATEST_STAYS:]
+    if any(twice(s, t, settings.tolerance_s) for s in first for t in second if s.camera == t.camera):
+        return None
+    both = sorted([*first, *second], key=lambda s: s.order)
+    return _chain(both, tables, settings) - _chain(first, tables, settings) - _chain(second, tables, settings)
+
+
+def _chain(stays: Sequence[Stay], tables: TransitionTables, settings: MatchSettings) -> float:
+    total = 0.0
+    for n in range(1, len(stays)):
+        log_r, _ = transition_between(tables, stays[n - 1], stays[n], settings.lift)
+        total += log_r if np.isfinite(log_r) else -settings.revival
+    return total
