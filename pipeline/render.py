@@ -60,11 +60,13 @@ def render_videos(
     run_dir = Path(run_dir)
     sources = [source for source in sources if not source.live]
     scribes = _scribes(Path(run_dir), [source.camera for source in sources])
+    if not scribes:
+        return RenderedVideos(0, (), {})
     folder = Path(run_dir) / "video"
     drawn = 0
     with ExitStack() as stack:
         writers = {name: stack.enter_context(VideoWriter(folder / f"{name}.mp4")) for name in scribes}
-        pool = stack.enter_context(ThreadPoolExecutor(max(1, min(len(scribes), 8)), "draw"))
+        pool = stack.enter_context(ThreadPoolExecutor(min(len(scribes), 8), "draw"))
         wall = stack.enter_context(_Wall(folder / "mosaic.mp4", sources)) if mosaic else None
 
         def draw(frame: Frame) -> Image:
