@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from st_model.world_cameras import NOBODY, Cameras, Observation, TrueStay
+from st_model.link_scores import NOBODY, LabelledStay
+from st_model.world_cameras import Cameras, Observation
 from st_model.world_people import party
 from st_model.world_settings import Difficulty, Looks, WorldSettings, world_settings
 from st_model.world_site import Site, SiteChanges, build_site
@@ -25,12 +26,12 @@ from st_model.world_site import Site, SiteChanges, build_site
 __all__ = [
     "NOBODY",
     "Difficulty",
+    "LabelledStay",
     "Looks",
     "Observation",
     "SightingsWorld",
     "Site",
     "SiteChanges",
-    "TrueStay",
     "WorldSettings",
     "world_settings",
 ]
@@ -63,21 +64,21 @@ class SightingsWorld:
         for row, _ in self._rows():
             yield row
 
-    def stays(self) -> list[TrueStay]:
-        """The truth: every stay that gave at least one row, in order of its first row."""
+    def stays(self) -> list[LabelledStay]:
+        """The truth, in order of each stay's first row. Times are true, whatever a clock said."""
         return list(dict.fromkeys(stay for _, stay in self._rows()))
 
-    def watch(self) -> tuple[list[Observation], list[TrueStay]]:
+    def watch(self) -> tuple[list[Observation], list[LabelledStay]]:
         """`observations` and `stays` together, for worlds that fit into memory."""
         rows = list(self._rows())
         return [row for row, _ in rows], list(dict.fromkeys(stay for _, stay in rows))
 
-    def _rows(self) -> Iterator[tuple[Observation, TrueStay]]:
+    def _rows(self) -> Iterator[tuple[Observation, LabelledStay]]:
         settings, site = self.settings, self.site
         cameras = Cameras(settings, site, np.random.default_rng([self.seed, 1]))
         arrivals = np.random.default_rng([self.seed, 2])
         per_second = settings.arrivals_per_hour * len(site.gates) / 3600.0
-        waiting: list[tuple[float, int, Observation, TrueStay]] = []
+        waiting: list[tuple[float, int, Observation, LabelledStay]] = []
         time_s, number, person, order = 0.0, 0, 0, 0
         while True:
             time_s += float(arrivals.exponential(1.0 / per_second))

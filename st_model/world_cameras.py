@@ -11,13 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from st_model.link_scores import NOBODY, LabelledStay
 from st_model.sightings import Sighting
 from st_model.world_people import Person, Visit
 from st_model.world_settings import WorldSettings
 from st_model.world_site import Blackout, Site
-
-NOBODY = -1
-"""Person of a false detection."""
 
 Floats = NDArray[np.float32]
 
@@ -27,17 +25,6 @@ class Observation(NamedTuple):
 
     sighting: Sighting
     person: int
-
-
-class TrueStay(NamedTuple):
-    """One track of one person: what `st_model.link_scores` compares with. Times are true, whatever a clock said."""
-
-    camera: str
-    track_id: int
-    person: int
-    entered_s: float
-    last_s: float
-    scored: bool = True
 
 
 class Cameras:
@@ -57,7 +44,7 @@ class Cameras:
         self.earliest_s = 1.0 + max((-jump.offset_s for jump in site.clock_jumps), default=0.0)
         self._tracks = [0] * len(site.cameras)
 
-    def report(self, someone: Person, rng: np.random.Generator) -> Iterator[tuple[Observation, TrueStay]]:
+    def report(self, someone: Person, rng: np.random.Generator) -> Iterator[tuple[Observation, LabelledStay]]:
         """All rows about one person, and now and then about nobody."""
         looks, dim = self.settings.looks, self.settings.looks.dim
         person = self.outfits[someone.outfit] + looks.person * _gaussian(rng, dim)
@@ -75,7 +62,7 @@ class Cameras:
 
     def _track(
         self, visit: Visit, person: int, look: Floats, rng: np.random.Generator
-    ) -> Iterator[tuple[Observation, TrueStay]]:
+    ) -> Iterator[tuple[Observation, LabelledStay]]:
         """The rows of one track: one soon after entry, the last word at the end."""
         name = self.site.cameras[visit.camera]
         for blackout in self.blackouts[name]:
@@ -84,7 +71,7 @@ class Cameras:
             if visit.entered_s < blackout.from_s < visit.last_s:
                 visit = visit._replace(last_s=blackout.from_s)
         self._tracks[visit.camera] += 1
-        stay = TrueStay(name, self._tracks[visit.camera], person, visit.entered_s, visit.last_s)
+        stay = LabelledStay(name, self._tracks[visit.camera], person, visit.entered_s, visit.last_s)
         jump = self.jumps.get(name)
         wrong_s = jump.offset_s if jump and visit.entered_s >= jump.at_s else 0.0
         entered_s, last_s = visit.entered_s + wrong_s, visit.last_s + wrong_s
