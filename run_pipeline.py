@@ -1,4 +1,4 @@
-"""The door: the command line and its exit codes, nothing else. 0 done, 1 a camera ended in error, 2 configuration or input, 3 storage."""
+"""The door: command line and exit codes. 0 done, 1 a camera ended in error, 2 configuration or input, 3 storage."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _run(settings: Any, folder: Path, fresh: bool, as_json: bool) -> int:
     else:
         counters = result.summary["counters"]
         typer.echo(
-            f"{counters['persons']} persons, {counters['stays']} stays, {counters['transitions']} transitions -> {folder}"
+            f"{counters['persons']} persons, {counters['stays']} stays, {counters['transitions']} transitions: {folder}"
         )
     if result.degraded:
         _say("Redis was away at the end: the counts are kept in the state folder and merge at the next start")

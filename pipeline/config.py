@@ -1,4 +1,4 @@
-"""One strict YAML schema for a site. An unknown key or a bad value names the file, the key, what was expected and the nearest name.
+"""One strict YAML schema for a site. What does not fit is named: file, key, what was expected, the nearest name.
 
     site: shop
     cameras:
@@ -17,7 +17,8 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from copy import deepcopy
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,7 +89,7 @@ class Camera(_Section):
 
 
 class Detector(_Section):
-    """What finds persons: a YOLO model name or path, `motion` (no weights) or `recorded` (MOT files in `recorded_dir`)."""
+    """What finds persons: a YOLO model or path, `motion` (no weights) or `recorded` (MOT files in `recorded_dir`)."""
 
     model: str = "yolo11n"
     conf: float = Field(default=0.1, gt=0, lt=1)
@@ -139,18 +140,28 @@ Match = validated(MatchSettings, config=_STRICT)
 Tables = validated(TableSettings, config=_STRICT)
 
 
-class Config(_Section):
-    """Everything a run needs to know."""
+class MatchConfig(_Section):
+    """What matching needs to know: enough for `replay` and `tables`, which look through no camera."""
 
     site: str | None = Field(default=None, min_length=1, max_length=64, pattern=r"^[\w.-]+$")
-    cameras: tuple[Camera, ...] = Field(min_length=1)
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    detector: Detector = Detector()
-    tracker: Tracker = Field(default_factory=Tracker)  # type: ignore[valid-type]
     reid: Reid = Reid()
     match: Match = Field(default_factory=Match)  # type: ignore[valid-type]
     tables: Tables = Field(default_factory=Tables)  # type: ignore[valid-type]
     redis: Redis = Redis()
+
+    @property
+    def site_name(self) -> str:
+        """The site's name."""
+        return self.site or "default"
+
+
+class Config(MatchConfig):
+    """Everything a run needs to know."""
+
+    cameras: tuple[Camera, ...] = Field(min_length=1)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    detector: Detector = Detector()
+    tracker: Tracker = Field(default_factory=Tracker)  # type: ignore[valid-type]
     output: Output = Output()
 
     @field_validator("cameras")
@@ -167,8 +178,8 @@ class Config(_Section):
     def site_name(self) -> str:
         """The site's name; without one, the same cameras over the same sources are the same site.
 
-        >>> Config(cameras=(Camera(name="a", source="a.mp4"),)).site_name == Config(cameras=(Camera(name="a", source="a.mp4"),)).site_name
-        True
+        >>> Config(cameras=(Camera(name="a", source="a.mp4"),)).site_name
+        'site-b1f4abfc10'
         """
         if self.site:
             return self.site
@@ -206,9 +217,9 @@ def load_config(
     if not raw.get("cameras"):
         raise ConfigError(f"{origin}: no cameras; give --source NAME=URI (repeatable) or a 'cameras' list in the file")
     try:
-        config = _calibrated(Config.model_validate(_with_environment(raw, origin)), raw)
+        config = Config.model_validate(_with_calibration(_with_environment(raw, origin)))
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{origin}: {_explain(e, raw)}" for e in error.errors())) from None
+        raise ConfigError("\n".join(f"{origin}: {_explain(e)}" for e in error.errors())) from None
     return _with_absolute_paths(config, path.parent if path and not sources else Path.cwd())
 
 
@@ -295,16 +306,35 @@ def _variable(name: str, origin: str) -> str:
         ) from None
 
 
-def _calibrated(config: Config, raw: Mapping[str, Any]) -> Config:
+def load_match_config(raw: Mapping[str, Any], *, overrides: Sequence[str] = ()) -> MatchConfig:
+    """What matching needs, from plain values (a run's own configuration, say) and `key.sub=value` overrides.
+
+    Keys that only cameras need are left out. Raises ConfigError.
+
+    >>> load_match_config({}, overrides=["match.g1=0.5"]).match.g1
+    0.5
+    """
+    kept: dict[str, Any] = {key: deepcopy(raw[key]) for key in MatchConfig.model_fields if key in raw}
+    for override in overrides:
+        _set(kept, override)
+    try:
+        return MatchConfig.model_validate(_with_calibration(_with_environment(kept, "command line")))
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"command line: {_explain(e)}" for e in error.errors())) from None
+
+
+def _with_calibration(raw: dict[str, Any]) -> dict[str, Any]:
     """Without a calibration of its own a site gets the one that ships for its encoder."""
-    if "calibration" in (raw.get("match") or {}):
-        return config
-    names = {config.reid.encoder}
+    match, reid = raw.get("match") or {}, raw.get("reid") or {}
+    if not (isinstance(match, dict) and isinstance(reid, dict)) or "calibration" in match:
+        return raw
+    encoder = str(reid.get("encoder", Reid().encoder))
+    names = {encoder}
     with contextlib.suppress(UnknownModel):
-        model = find_model(config.reid.encoder)
+        model = find_model(encoder)
         names |= {model.name, *model.aliases}
-    shipped = calibration_for(next(iter(sorted(names & DEFAULTS.keys())), config.reid.encoder))
-    return config.model_copy(update={"match": replace(config.match, calibration=shipped)})
+    shipped = calibration_for(next(iter(sorted(names & DEFAULTS.keys())), encoder))
+    return {**raw, "match": {**match, "calibration": asdict(shipped)}}
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
@@ -322,7 +352,7 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
     return config.model_copy(update={"cameras": cameras, "detector": detector, "redis": redis})
 
 
-def _explain(error: Any, raw: Mapping[str, Any]) -> str:
+def _explain(error: Any) -> str:
     """One line for one pydantic error: key path, what was expected, what came, nearest valid name."""
     location = [str(part) for part in error["loc"]]
     where = ".".join(location)

@@ -25,7 +25,7 @@ DECISION_CORE = ("sightings", "transitions", "density", "scoring", "calibration"
 
 
 def imports(path: Path, *, at_import_only: bool = False) -> set[str]:
-    """First names of all modules a file imports; `at_import_only` leaves out imports inside functions and type checks."""
+    """First names of all modules a file imports; `at_import_only` leaves out imports inside functions."""
     tree = ast.parse(path.read_text())
     nodes = ast.walk(tree) if not at_import_only else iter(tree.body)
     found = set()
