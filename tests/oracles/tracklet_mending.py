@@ -28,18 +28,18 @@ def fill_gaps(
     return sorted(rows)
 
 
-def smooth(tracklet: Tracklet, sigma_s: float) -> np.ndarray:
-    """Boxes (T, 4): at every frame a weighted straight line fitted by least squares, looked at in that frame."""
+def smooth_boxes(track_ids: np.ndarray, times_s: np.ndarray, boxes: np.ndarray, sigma_s: float) -> np.ndarray:
+    """Boxes (N, 4): for every row a weighted straight line fitted by least squares, looked at in that row's time."""
     result = []
-    for now in tracklet.times_s:
-        near = np.abs(tracklet.times_s - now) <= 4 * sigma_s
-        times, boxes = tracklet.times_s[near] - now, tracklet.boxes[near].astype(np.float64)
+    for track_id, now in zip(track_ids, times_s, strict=True):
+        near = (track_ids == track_id) & (np.abs(times_s - now) <= 5 * sigma_s)
+        times, edges = times_s[near] - now, boxes[near].astype(np.float64)
         if len(times) == 1:
-            result.append(boxes[0])
+            result.append(edges[0])
             continue
-        root = np.array([math.exp(-0.25 * (t / sigma_s) ** 2) for t in times])  # square root of the Gaussian weight
-        line = np.linalg.lstsq(root[:, None] * np.stack([np.ones_like(times), times], 1), root[:, None] * boxes)[0]
+        root = np.array([math.exp(-0.25 * (t / sigma_s) ** 2) for t in times])[:, None]  # of the Gaussian weight
+        line = np.linalg.lstsq(root * np.stack([np.ones_like(times), times], 1), root * edges)[0]
         result.append(line[0])
-    edges = np.array(result)
-    edges[:, 2:] = np.maximum(edges[:, :2], edges[:, 2:])
-    return edges
+    line = np.array(result)
+    line[:, 2:] = np.maximum(line[:, :2], line[:, 2:])
+    return line

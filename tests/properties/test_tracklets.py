@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import tracklet_mending as oracle
 
-from pipeline.tracklets import Tracklet, fill_gaps, smooth
+from pipeline.tracklets import Tracklet, fill_gaps, smooth_boxes
 
 
 @st.composite
@@ -36,10 +38,15 @@ def test_fill_gaps_is_the_slow_fill(stay: tuple[Tracklet, np.ndarray], max_gap_s
 
 
 @settings(max_examples=60)
-@given(stays(), st.floats(0.05, 2))
-def test_smooth_is_the_slow_smooth(stay: tuple[Tracklet, np.ndarray], sigma_s: float) -> None:
-    tracklet, _ = stay
-    if len(tracklet) < 3:
-        assert smooth(tracklet, sigma_s) is tracklet
-        return
-    np.testing.assert_allclose(smooth(tracklet, sigma_s).boxes, oracle.smooth(tracklet, sigma_s), rtol=1e-4, atol=0.05)
+@given(st.lists(stays(), min_size=1, max_size=3), st.floats(0.05, 2), st.randoms(use_true_random=False))
+def test_smooth_boxes_is_the_slow_smooth(
+    several: list[tuple[Tracklet, np.ndarray]], sigma_s: float, random: Random
+) -> None:
+    tracklets = [tracklet for tracklet, _ in several]
+    track_ids = np.repeat(np.arange(len(tracklets)), [len(tracklet) for tracklet in tracklets])
+    times_s = np.concatenate([tracklet.times_s for tracklet in tracklets])
+    boxes = np.concatenate([tracklet.boxes for tracklet in tracklets])
+    rows = random.sample(range(len(boxes)), len(boxes))  # the order of the rows must not matter
+    columns = track_ids[rows], times_s[rows], boxes[rows]
+    smoothed = smooth_boxes(*columns, sigma_s)
+    np.testing.assert_allclose(smoothed, oracle.smooth_boxes(*columns, sigma_s), rtol=1e-4, atol=0.05)
