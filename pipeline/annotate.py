@@ -86,7 +86,7 @@ def draw_frame(
 
     height, width = image.shape[:2]
     scale = text_scale(height)
-    thick = max(1, round(2 * scale))
+    thick = round(2 * scale)
     for walker, points in trails.items():
         _draw_trail(image, points, person_colour(walker), thick)
     corners = np.nan_to_num(boxes).clip(-1, [width, height, width, height]).round().astype(int).tolist()
@@ -112,7 +112,7 @@ def draw_frame(
 
 def text_scale(height_px: int) -> float:
     """Size of text and lines for a picture of this height: 1 at 720 lines, readable at 240, not huge at 4K."""
-    return float(np.clip(height_px / 720, 0.6, 2.5))
+    return float(np.clip(height_px / 720, 0.8, 2.5))
 
 
 @lru_cache(maxsize=2048)

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from pipeline.annotate import Colour, Image, clock_text, draw_frame, person_colour
 from pipeline.mosaic import Mosaic
+from pipeline.movements import stays, transitions
 from pipeline.sources import CameraHealth, Frame, Source, SourceError, probe, read_together
-from pipeline.tracks_table import FinalIds, read_assignments, read_tracks, transitions
+from pipeline.tracks_table import FinalIds, read_assignments, read_tracks
 from pipeline.video import VideoWriter
 
 if TYPE_CHECKING:
@@ -103,9 +104,10 @@ def _scribes(run_dir: Path, cameras: Sequence[str]) -> dict[str, _Scribe]:
 
     tracks, final_ids = read_tracks(run_dir), read_assignments(run_dir / "assignments.csv")
     arrivals: dict[str, list[_Arrival]] = defaultdict(list)
-    for move in transitions(tracks, final_ids).sort_by("entered_s").to_pylist():
+    for move in transitions(stays(tracks, final_ids)).sort_by("entered_s").to_pylist():
         who, origin, to, sure = move["global_id"], move["from_camera"], move["to_camera"], move["probability"]
-        short = f"from {origin}, {move['delay_s']:.0f} s"
+        delay_s = move["delay_s"]
+        short = f"from {origin}, {delay_s:.0f} s" if delay_s >= 0 else f"from {origin}, in both views"
         arrivals[to].append(_Arrival(move["entered_s"], who, short, f"P{who} {short}, to {to}, {sure:.0%}"))
     return {c: _Scribe(c, tracks.filter(pc.equal(tracks["camera"], c)), final_ids, arrivals[c]) for c in cameras}
 
@@ -131,7 +133,7 @@ class _Scribe:
         labels = []
         for global_id, track_id in zip(ids, self._stays[low:high].tolist(), strict=True):
             sure = self._sure.get(track_id)
-            label = f"P{global_id}" if sure is None else f"P{global_id} {sure:.0%}"
+            label = f"P{global_id} {sure:.0%}" if sure else f"P{global_id}"
             labels.append(f"{label}\n{fresh[global_id]}" if global_id in fresh else label)
         image = frame.image if frame.image.flags.writeable else frame.image.copy()
         trails = self._trails_at(frame.time_s, ids, boxes)

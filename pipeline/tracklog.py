@@ -26,8 +26,9 @@ from pipeline.journal import (
     read_json_lines,
     to_json,
 )
+from pipeline.movements import stays, transitions
 from pipeline.sightings_file import read_sightings, write_sightings
-from pipeline.tracks_table import FinalIds, final_tracks, read_tracks, transitions, write_assignments, write_tracks
+from pipeline.tracks_table import FinalIds, final_tracks, read_tracks, write_assignments, write_tracks
 from st_model import ledger
 
 __all__ = [
@@ -94,9 +95,11 @@ def finish_run(
     tracks, without_id, twice = final_tracks(boxes, final_ids, fill_gaps_s)
     sightings = read_journal_sightings(run_dir)
     write_tracks(run_dir, tracks, cameras=list(boxes))
-    moves = transitions(tracks, final_ids)
-    with atomic(run_dir / "transitions.csv") as temporary:
-        write_csv(moves, temporary)
+    persons = stays(tracks, final_ids)
+    moves = transitions(persons)
+    for name, table in (("stays.csv", persons), ("transitions.csv", moves)):
+        with atomic(run_dir / name) as temporary:
+            write_csv(table, temporary)
     write_sightings(run_dir / "sightings.parquet", sightings)
     n_decisions = _finish_decisions(run_dir, final_ids)
     write_lines(run_dir / "corrections.jsonl", (json_line(to_json(correction)) for correction in corrections))
@@ -106,13 +109,12 @@ def finish_run(
         shutil.rmtree(done, ignore_errors=True)
         journal.rename(done)
         shutil.rmtree(done, ignore_errors=True)
-    ids, stays = tracks["global_id"].to_numpy(), tracks["track_id"].to_numpy()
     return FinishedRun(
         rows=tracks.num_rows,
         rows_without_id=without_id,
         rows_twice=twice,
-        stays=len(np.unique(stays)),
-        persons=len(np.unique(ids)),
+        stays=persons.num_rows,
+        persons=len(np.unique(persons["global_id"].to_numpy())),
         transitions=moves.num_rows,
         sightings=len(sightings),
         decisions=n_decisions,

@@ -1,4 +1,4 @@
-"""The tracks table: every box of a run under its final global id, and the moves between cameras derived from it.
+"""The tracks table: every box of a run under its final global id.
 
 Columns, in tracks.parquet, tracks.csv and in memory (a pyarrow Table sorted by camera, frame, global id):
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,44 +169,6 @@ def read_tracks(run_dir: Path) -> pa.Table:
     if missing:
         raise JournalError(f"{path} lacks the columns {sorted(missing)}")
     return table.select(schema.names).cast(schema)
-
-
-def transitions(tracks: pa.Table, final_ids: FinalIds) -> pa.Table:
-    """Moves of each person from one camera to another, in time order per person.
-
-    Stays of one person that follow each other in the same camera count as one: it was left when the last of them
-    ended. delay_s is negative when the person was in both views at once. probability is that of the stay entered.
-    """
-    import pyarrow as pa
-
-    grouped = tracks.group_by(["camera", "track_id", "global_id"]).aggregate([("time_s", "min"), ("time_s", "max")])
-    stays = sorted(
-        grouped.to_pylist(),
-        key=lambda s: (s["global_id"], s["time_s_min"], s["time_s_max"], s["camera"], s["track_id"]),
-    )
-    rows: list[dict[str, Any]] = []
-    before: dict[str, Any] | None = None
-    for stay in stays:
-        if before is None or stay["global_id"] != before["global_id"]:
-            before = dict(stay)
-        elif stay["camera"] == before["camera"]:
-            before["time_s_max"] = max(before["time_s_max"], stay["time_s_max"])
-        else:
-            rows.append(
-                {
-                    "global_id": stay["global_id"],
-                    "from_camera": before["camera"],
-                    "left_s": round(before["time_s_max"], 4),
-                    "to_camera": stay["camera"],
-                    "entered_s": round(stay["time_s_min"], 4),
-                    "delay_s": round(stay["time_s_min"] - before["time_s_max"], 4),
-                    "probability": round(final_ids[stay["camera"], stay["track_id"]][1], 4),
-                }
-            )
-            before = dict(stay)
-    fields = [("global_id", pa.int64()), ("from_camera", pa.string()), ("left_s", pa.float64())]
-    fields += [("to_camera", pa.string())] + [(n, pa.float64()) for n in ("entered_s", "delay_s", "probability")]
-    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
 
 def write_assignments(path: Path, final_ids: FinalIds) -> None:

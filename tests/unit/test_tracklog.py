@@ -280,6 +280,25 @@ def test_transitions(run_dir):
     ]
 
 
+def test_stays_with_dwell_times(run_dir):
+    finish_run(run_dir, FINAL)
+    assert (run_dir / "stays.csv").read_text().splitlines() == [
+        "global_id,camera,track_id,entered_s,left_s,dwell_s,probability",
+        "5,lobby,1,0,0,0,0.9",
+        "5,lobby,2,0.1,0.2,0.1,0.8",
+        "5,exit,4,10,10,0,0.75",
+    ]
+
+
+def test_a_person_in_two_views_at_once_has_a_negative_delay(tmp_path):
+    with RunJournal(tmp_path) as journal:
+        for index in range(10):
+            boxes(journal, "a", index, (1, 0, 1))
+            boxes(journal, "b", index + 8, (2, 0, 1))
+    finish_run(tmp_path, {("a", 1): (1, 1.0), ("b", 2): (1, 1.0)})
+    assert (tmp_path / "transitions.csv").read_text().splitlines()[1:] == ["1,a,0.9,b,0.8,-0.1,1"]
+
+
 def test_decisions_keep_what_was_said_and_carry_the_final_id(run_dir):
     finish_run(run_dir, FINAL | {("lobby", 1): (2, 0.9)})
     row = json.loads((run_dir / "decisions.jsonl").read_text())
