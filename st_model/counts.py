@@ -1,10 +1,9 @@
-"""Values that the store keeps: counts by pair, epoch and bin; what they mean (axes); their form as a file."""
+"""Values that the store keeps: counts by pair, epoch and bin, and what they mean (axes)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from st_model.transitions import ONE, Increment, TableSettings
 
@@ -59,46 +58,12 @@ def summed(increments: Iterable[Increment]) -> Counts:
     for from_camera, to_camera, epoch, bin, count in increments:
         row = out.setdefault((from_camera, to_camera, epoch), {})
         row[bin] = row.get(bin, 0) + count
-    return {key: kept for key, row in out.items() if (kept := {b: n for b, n in row.items() if n})}
+    for key, row in list(out.items()):
+        if not all(row.values()):
+            out[key] = {b: n for b, n in row.items() if n}
+    return {key: row for key, row in out.items() if row}
 
 
 def increments_of(counts: Counts) -> list[Increment]:
     """Counts as increments, sorted: what `TransitionTables.add` takes."""
     return [Increment(*key, b, n) for key in sorted(counts) for b, n in sorted(counts[key].items())]
-
-
-def to_document(axes: Axes, counts: Counts) -> dict[str, Any]:
-    """Counts as JSON types, sorted: the form in which tables are exported."""
-    rows = [
-        {"from": a, "to": b, "epoch": epoch, "counts": {str(k): n for k, n in sorted(counts[a, b, epoch].items())}}
-        for a, b, epoch in sorted(counts)
-    ]
-    return {"format": "identrix transition counts", "one": ONE, "axes": asdict(axes), "rows": rows}
-
-
-def from_document(document: Any) -> tuple[Axes, Counts]:
-    """The inverse of `to_document`. Rows of one pair and epoch add up.
-
-    >>> axes = Axes(2.0, -30.0, 600, 86400.0)
-    >>> from_document(to_document(axes, {("a", "b", 0): {5: ONE}})) == (axes, {("a", "b", 0): {5: ONE}})
-    True
-
-    Raises ValueError when it is no such document.
-    """
-    try:
-        if document["format"] != "identrix transition counts":
-            raise ValueError(f"its format is {document['format']!r}")
-        if document["one"] != ONE:
-            raise ValueError(f"an observation counts {document['one']} there, {ONE} here")
-        raw = document["axes"]
-        axes = Axes(float(raw["bin_s"]), float(raw["origin_s"]), int(raw["bins"]), float(raw["epoch_s"]))
-        increments = [
-            Increment(str(row["from"]), str(row["to"]), int(row["epoch"]), int(b), int(n))
-            for row in document["rows"]
-            for b, n in row["counts"].items()
-        ]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"not an exported transition table: {error}") from error
-    if outside := next((i for i in increments if not 0 <= i.bin < axes.bins), None):
-        raise ValueError(f"not an exported transition table: {outside} lies outside its {axes.bins} bins")
-    return axes, summed(increments)

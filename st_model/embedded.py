@@ -73,7 +73,7 @@ class EmbeddedServer:
         self._maxmemory = maxmemory
         self._process: subprocess.Popen[bytes] | None = None
         try:
-            self.state_dir.mkdir(parents=True, exist_ok=True)
+            self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # it will hold personal data
             self.socket_path = _socket_path(self.state_dir)
             self.ensure()
         except OSError as error:

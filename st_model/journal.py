@@ -101,7 +101,7 @@ class Journal:
     def __init__(self, folder: Path, store: Store, writer: str) -> None:
         if store.axes is None:
             raise ValueError("a journal needs the axes of its counts")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # state in it is personal data
         self.path = folder / f"journal-{writer}.jsonl"
         self._site, self._axes = store.site, store.axes.fields()
         # Unbuffered: after a failed write nothing may stay behind that follows later.

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from st_model.saved_state import State, StateChange
 from st_model.store_errors import AxesMismatch, SchemaMismatch, StoreError, redact, translated
 from st_model.transitions import Increment
 
+_REWRITE_S = 30.0
 _CHUNK = 1000  # hashes read per round trip: large enough to hide the latency, small enough for little memory
 
 
@@ -230,7 +232,8 @@ class Store:
     def reset(self) -> int:
         """Remove counts, gallery and axes of the site (not the id counters, nor what was counted of which writer).
 
-        Returns the version. Batches still under way count towards the new tables.
+        Returns the version. Batches still under way count towards the new tables: `TableWriter(fresh=True)` merges what
+        dead writers left before it resets.
         """
         keys = [*map(self._keys.of, ("axes", "version", "index", "state"))]
         axes = self.axes.fields() if self.axes else {}
@@ -244,16 +247,34 @@ class Store:
         position = raw.pop(b"position", None)
         return None if position is None else State(position.decode(), {k.decode(): v for k, v in raw.items()})
 
-    def state_names(self) -> Iterator[str]:
-        """Names of the state's entries, without their content."""
-        with translated(self.place, self.site):
-            names = self._redis.hkeys(self._keys.of("state"))
-        return (name.decode() for name in names if name != b"position")
-
     def forget_state(self, names: Sequence[str]) -> int:
-        """Erase entries of the state (a person); returns how many were there."""
+        """Erase entries of the state (a person); returns how many were there.
+
+        The server's append-only file still holds what it once wrote, so it is asked to write that file anew; it does so
+        in the background. (Snapshots and replicas that others made of their own server are theirs to erase.)
+        """
+        if not names:
+            return 0
         with translated(self.place, self.site):
-            return int(self._redis.hdel(self._keys.of("state"), *names)) if names else 0
+            gone = int(self._redis.hdel(self._keys.of("state"), *names))
+        if gone:
+            self._rewrite_file()
+        return gone
+
+    def _rewrite_file(self) -> None:
+        from redis import RedisCluster
+
+        with translated(self.place, self.site):
+            server = self._redis
+            if isinstance(server, RedisCluster):
+                server = self._redis.get_redis_connection(self._redis.get_node_from_key(self._keys.of("state")))
+            if not server.info("persistence")["aof_enabled"]:
+                return
+            # A rewrite already under way may have begun before the erasure: wait for its end.
+            deadline_s = time.monotonic() + _REWRITE_S
+            while server.info("persistence")["aof_rewrite_in_progress"] and time.monotonic() < deadline_s:
+                time.sleep(0.02)
+            server.bgrewriteaof()
 
 
 def _connect(url: str, timeout_s: float, key: str) -> Any:

@@ -33,7 +33,9 @@ class TableWriter:
 
     store       opened with axes
     state_dir   where the journal lies; what dead writers left there is merged first
+    fresh       reset the site's tables and state first (and with them what dead writers left)
     interval_s  how often it flushes, seconds
+    id_block    how many ids it reserves at once
     revive      called when Redis is away, before the next attempt (`EmbeddedServer.ensure`)
 
     Raises a `StoreError` when Redis is away or does not fit at the start: there is nothing to go on from then.
@@ -44,6 +46,7 @@ class TableWriter:
         store: Store,
         state_dir: Path | str,
         *,
+        fresh: bool = False,
         interval_s: float = 1.0,
         id_block: int = ID_BLOCK,
         revive: Callable[[], None] | None = None,
@@ -67,6 +70,8 @@ class TableWriter:
         try:
             self.recovered = recover(Path(state_dir), store)
             """Batches of dead writers that were merged at the start."""
+            if fresh:
+                store.reset()
             self._journal = Journal(Path(state_dir), store, self._writer)
         except StoreError:
             raise
@@ -180,7 +185,10 @@ class TableWriter:
             self._wake.wait(self._interval_s)
             self._wake.clear()
             with self._flushing:
-                self._cycle()
+                try:
+                    self._cycle()
+                except Exception as error:  # a defect must not end the thread unseen; `close` raises it again
+                    self._away(f"{type(error).__name__}: {error}")
 
     def _cycle(self) -> None:
         """Journal what is pending, send what is journaled, then look what others did."""
@@ -195,9 +203,7 @@ class TableWriter:
             self._fetch_news()
             self._reserve_ids(at_least=self._id_block // 2)
         except (StoreError, OSError) as error:
-            self.error = str(error)
-            if self._away_since_s is None:
-                self._away_since_s = time.monotonic()
+            self._away(str(error))
             if self._revive is not None and isinstance(error, StoreUnavailable):
                 with suppress(StoreError, OSError):
                     self._revive()
@@ -206,6 +212,11 @@ class TableWriter:
         if self._away_since_s is not None:
             self._away_s += time.monotonic() - self._away_since_s
             self._away_since_s = None
+
+    def _away(self, why: str) -> None:
+        self.error = why
+        if self._away_since_s is None:
+            self._away_since_s = time.monotonic()
 
     def _journal_pending(self) -> None:
         if self._held is None:

@@ -246,6 +246,7 @@ def test_a_cluster_keeps_a_site_on_one_node_and_is_followed(tmp_path):
             assert min(held) == 0 < max(held)
             homes.add(held.index(max(held)))
             store = Store(f"redis://127.0.0.1:{ports[0]}", site)
+            assert store.forget_state(["p"]) == 1
             store.reset()
             assert store.load_counts() == {}
             store.close()

@@ -12,7 +12,7 @@ from redis_servers import KINDS, kill_server, running, wait_for
 
 from st_model.counts import Axes, increments_of, summed
 from st_model.embedded import EmbeddedServer
-from st_model.journal import Journal
+from st_model.journal import Batch, Journal, to_line
 from st_model.saved_state import State, StateChange
 from st_model.store import Store
 from st_model.store_errors import StoreError, StoreUnavailable
@@ -170,6 +170,30 @@ def test_what_waits_at_the_end_is_merged_by_the_next_run(server, store, tmp_path
         assert again.next_id() > 1  # a reserve that could not be given back is skipped, not given twice
     assert store.load_counts() == {("a", "b", 0): {1: ONE, 2: ONE}}
     assert not list(tmp_path.glob("journal-*"))
+
+
+def test_a_fresh_start_drops_what_a_dead_writer_left(store, tmp_path):
+    store.flush([step(1)], 1)
+    left = to_line(Batch("dead", 1, {("a", "b", 0): {2: 1}}), "site", AXES.fields())
+    (tmp_path / "journal-dead.jsonl").write_bytes(left)
+    with TableWriter(store, tmp_path, fresh=True) as writer:
+        assert (writer.recovered, writer.news(), store.load_counts()) == (1, [], {})
+        writer.add([step(3)])
+    assert store.load_counts() == {("a", "b", 0): {3: ONE}}
+
+
+def test_a_defect_in_the_background_is_seen(store, tmp_path, monkeypatch):
+    def defect(*_: object, **__: object) -> int:
+        raise KeyError("defect")
+
+    writer = TableWriter(store, tmp_path, interval_s=FAST_S)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "flush", defect)
+        writer.add([step(1)])
+        wait_for(lambda: writer.error is not None)
+        assert writer.degraded and "KeyError" in str(writer.error)
+    writer.close()
+    assert store.load_counts() == {("a", "b", 0): {1: ONE}}
 
 
 def test_the_reserve_of_ids_ends_with_a_clear_error(server, store, tmp_path):
