@@ -64,7 +64,7 @@ def find_model(name: str) -> Model:
     'person-reidentification-retail-0277'
     >>> find_model("yolo11")
     Traceback (most recent call last):
-    pipeline.weights.UnknownModel: no model named 'yolo11'; did you mean yolo11n, yolo11s or yolo11m? (or give a path)
+    pipeline.weights.UnknownModel: no model named 'yolo11'; did you mean yolo11m, yolo11n or yolo11s? (or give a path)
     """
     for model in KNOWN_MODELS:
         if name in (model.name, *model.aliases):
@@ -216,6 +216,8 @@ def _download(model: Model, file: ModelFile, target: Path) -> None:
             _sum_file(target).write_text(f"{digest.hexdigest()}  {target.name}\n")
         temporary.replace(target)
     except (OSError, HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is the open response
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise DownloadFailed(f"{model.name}: download of {file.url} failed ({reason}); {by_hand}") from error
     finally:

@@ -149,7 +149,7 @@ class KeyCrops:
     ) -> bool:
         """Show the track's box in one frame; True when its crop was kept.
 
-        image (H, W, 3) uint8 BGR, the whole frame; box (4,) float32 xyxy px; time_s seconds, in any order.
+        image (H, W, 3) uint8 BGR, the whole frame; box (4,) float32 xyxy px; time_s seconds, rising.
         """
         if self._start_s is None:
             self._start_s = time_s

@@ -73,7 +73,9 @@ class Branch(nn.Module):
         # The two backbones may have been trained with different mean and std; in the file, so that it stands alone.
         self.register_buffer("mean", torch.tensor(config.get("mean", (0.485, 0.456, 0.406))).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(config.get("std", (0.229, 0.224, 0.225))).view(1, 3, 1, 1))
-        self.projection = nn.Linear(self.backbone.num_features, architecture.projection_dim)
+        # Some networks (MobileNetV3) widen their features once more after pooling; timm says so here.
+        features = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+        self.projection = nn.Linear(features, architecture.projection_dim)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.projection(self.backbone((images - self.mean) / self.std))

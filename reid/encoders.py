@@ -13,7 +13,7 @@ pair                two of the above, fused by weight          sum of both
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -99,15 +99,42 @@ def normalised(crops: Sequence[NDArray[np.uint8]], preprocessing: Preprocessing)
 
 
 def unit_rows(features: NDArray[np.floating], name: str) -> NDArray[np.float32]:
-    """(N, D) raw network output -> unit rows float32. EncoderError for NaN, infinity, all-zero rows or a wrong rank."""
+    """(N, D) raw network output -> unit rows float32. EncoderError for NaN, infinity or a row of zeros."""
     features = np.asarray(features, np.float32)
-    if features.ndim != 2:
-        raise EncoderError(f"{name}: a ReID network gives one vector per crop, this one gave shape {features.shape}")
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or (lengths < 1e-12).any():
         bad = int(np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] < 1e-12))[0])
         raise EncoderError(f"{name}: embedding of crop {bad} is zero or not finite; damaged weights or no ReID network")
     return features / lengths
+
+
+def probe_crops() -> list[NDArray[np.uint8]]:
+    """Two unlike pictures, for asking a network what it does: a dark-to-light ramp, and colours side by side."""
+    ramp = np.repeat(np.linspace(0, 255, 64, dtype=np.uint8)[:, None], 32, axis=1)
+    colours = np.zeros((64, 32, 3), np.uint8)
+    colours[:, :16, 0] = colours[:32, :, 2] = 200
+    return [np.repeat(ramp[..., None], 3, axis=2), colours]
+
+
+def keeps_crops_apart(run: Callable[[NDArray], NDArray], batch: NDArray) -> bool:
+    """Whether a network says the same of each picture alone and in company. Exports with a batch of 1 baked into some
+    inner shape do not, and no error tells."""
+    try:
+        together = run(batch)
+    except EncoderError:
+        return False
+    alone = np.concatenate([run(batch[n : n + 1]) for n in range(len(batch))])
+    # Equal to rounding; unlike pictures differ by far more.
+    return together.shape == alone.shape and np.allclose(together, alone, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+def one_vector_each(features: NDArray, name: str) -> NDArray:
+    """(N, D), or (N, D, 1, 1) as pooling layers leave it -> (N, D); EncoderError for anything else."""
+    if features.ndim > 2 and features.shape[2:] == (1,) * (features.ndim - 2):
+        features = features.reshape(features.shape[:2])
+    if features.ndim != 2:
+        raise EncoderError(f"{name}: a ReID network gives one vector per crop, this one gave shape {features.shape}")
+    return features
 
 
 def check_file(path: Path, name: str) -> None:
@@ -159,14 +186,31 @@ def load_encoder(
 
         return OpenVinoEncoder(name, path, preprocessing or RAW_BGR)
     if path.suffix == ".onnx":
-        from reid.onnx_encoder import OnnxEncoder
-
-        return OnnxEncoder(name, path, preprocessing or Preprocessing(), device)
+        return _load_onnx(name, path, preprocessing or Preprocessing(), device)
     if path.suffix in (".safetensors", ".pth", ".pt"):
         from reid.torch_encoder import TorchEncoder
 
         return TorchEncoder(name, path, device)
     raise EncoderError(f"{name}: cannot tell how to run {path}; known endings are .xml, .onnx, .safetensors, .pth")
+
+
+def _load_onnx(name: str, path: Path, preprocessing: Preprocessing, device: str) -> Encoder:
+    from reid.onnx_encoder import OnnxEncoder
+
+    encoder = OnnxEncoder(name, path, preprocessing, device)
+    if encoder.fixed_batch in (None, 1) or device != "cpu":
+        return encoder
+    # The published OSNet file has a batch of 16 written into it: one crop would cost as much as sixteen. OpenVINO can
+    # reshape such a network; taken only if it then says the same.
+    from reid.openvino_encoder import OpenVinoEncoder
+
+    probes = probe_crops()
+    try:
+        reshaped = OpenVinoEncoder(name, path, preprocessing)
+        agrees = np.allclose(reshaped(probes), encoder(probes), atol=1e-3)
+    except EncoderError:
+        return encoder
+    return reshaped if agrees else encoder
 
 
 def _in_order(name: str, paths: Mapping[str, Path] | Sequence[Path] | Path | None) -> list[Path]:

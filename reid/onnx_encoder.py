@@ -8,11 +8,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.encoders import EncoderError, Preprocessing, check_file, normalised, unit_rows
+from reid.encoders import (
+    EncoderError,
+    Preprocessing,
+    check_file,
+    keeps_crops_apart,
+    normalised,
+    one_vector_each,
+    probe_crops,
+    unit_rows,
+)
 
 
 class OnnxEncoder:
-    """One network. A fixed batch in the export is honoured: the last call is padded, the padding's rows are dropped."""
+    """One network.
+
+    fixed_batch  the only batch the export can run, or None; calls are padded to it and the padding's rows dropped
+
+    An export that mixes the images of a batch is found at loading and run one crop at a time.
+    """
 
     def __init__(self, name: str, path: Path, preprocessing: Preprocessing, device: str = "cpu") -> None:
         import onnxruntime
@@ -51,13 +65,12 @@ class OnnxEncoder:
         self.name = name
         self._preprocessing = preprocessing
         self._input, self._output = inputs[0].name, outputs[0].name
-        self._fixed_batch = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
-        # Asked of the network itself: exports often leave the output's shape open.
-        grey = np.full((*size[1:], 3), 127, np.uint8)
-        probe = self._run(normalised([grey], preprocessing))
-        if probe.ndim != 2 or len(probe) != 1:
-            raise EncoderError(f"{name}: {path.name} gives {probe.shape} for one crop, a ReID network gives [1, D]")
-        self.dim = probe.shape[1]
+        self.fixed_batch = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
+        self._per_call = self.fixed_batch
+        probes = normalised(probe_crops(), preprocessing)
+        self.dim = self._run(probes[:1]).shape[1]  # asked of the network: exports often leave it open
+        if not keeps_crops_apart(self._run, probes):
+            self._per_call = 1
 
     def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         if not crops:
@@ -65,17 +78,14 @@ class OnnxEncoder:
         return unit_rows(self._run(normalised(crops, self._preprocessing)), self.name)
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        size = self._fixed_batch or len(batch)
-        rows = []
-        for start in range(0, len(batch), size):
-            part = batch[start : start + size]
-            padding = size - len(part)
-            if padding:
-                part = np.concatenate([part, np.repeat(part[-1:], padding, axis=0)])
-            try:
-                features = self._session.run([self._output], {self._input: part})[0]
-            except Exception as error:  # as above
-                raise EncoderError(f"{self.name}: inference failed: {str(error).strip().splitlines()[-1]}") from error
-            features = features.reshape(features.shape[0], -1) if features.ndim == 4 else features
-            rows.append(features[: size - padding])
-        return np.concatenate(rows)
+        per_call = self._per_call or len(batch)
+        return np.concatenate([self._run_once(batch[n : n + per_call]) for n in range(0, len(batch), per_call)])
+
+    def _run_once(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
+        padding = (self.fixed_batch or len(part)) - len(part)
+        padded = np.concatenate([part, np.repeat(part[-1:], padding, axis=0)]) if padding else part
+        try:
+            features = self._session.run([self._output], {self._input: padded})[0]
+        except Exception as error:  # as above
+            raise EncoderError(f"{self.name}: inference failed: {str(error).strip().splitlines()[-1]}") from error
+        return one_vector_each(features, self.name)[: len(part)]

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.encoders import EncoderError, Preprocessing, check_file, resized, unit_rows
+from reid.encoders import (
+    EncoderError,
+    Preprocessing,
+    check_file,
+    keeps_crops_apart,
+    one_vector_each,
+    probe_crops,
+    resized,
+    unit_rows,
+)
 
 
 class OpenVinoEncoder:
@@ -19,16 +28,28 @@ class OpenVinoEncoder:
         check_file(path, name)
         self.name = name
         self._preprocessing = preprocessing
-        self._network, self.dim = _compile(name, path, preprocessing)
+        self._network = _compile(name, path, preprocessing)
+        self._one_by_one = False
+        probes = resized(probe_crops(), preprocessing)
+        self.dim = self._run(probes[:1]).shape[1]
+        self._one_by_one = not keeps_crops_apart(self._run, probes)
 
     def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         if not crops:
             return np.zeros((0, self.dim), np.float32)
-        features = self._network(resized(crops, self._preprocessing))[0]
-        return unit_rows(features.reshape(len(crops), -1), self.name)
+        return unit_rows(self._run(resized(crops, self._preprocessing)), self.name)
+
+    def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self._one_by_one and len(batch) > 1:
+            return np.concatenate([self._run(batch[n : n + 1]) for n in range(len(batch))])
+        try:
+            features = self._network(batch)[0]
+        except RuntimeError as error:
+            raise EncoderError(f"{self.name}: inference failed: {str(error).strip().splitlines()[-1]}") from error
+        return one_vector_each(features.copy(), self.name)  # the next call writes over its own result
 
 
-def _compile(name: str, path: Path, preprocessing: Preprocessing) -> tuple[Any, int]:
+def _compile(name: str, path: Path, preprocessing: Preprocessing) -> Any:
     import openvino as ov
     from openvino.preprocess import PrePostProcessor
 
@@ -54,12 +75,8 @@ def _compile(name: str, path: Path, preprocessing: Preprocessing) -> tuple[Any, 
         steps.input().preprocess().convert_element_type(ov.Type.f32).mean(mean).scale(std)
         # Processors with bfloat16 would use it unasked: half the time (6 ms for 12 a crop, retail-0277, AMD EPYC, 2
         # cores), but embeddings then differ by machine and by batch (up to 3e-3 a component), and replays with them.
-        network = ov.Core().compile_model(
+        return ov.Core().compile_model(
             steps.build(), "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         )
     except RuntimeError as error:
         raise EncoderError(f"{name}: OpenVINO cannot run {path}: {str(error).strip().splitlines()[-1]}") from error
-    dims = list(network.outputs[0].partial_shape)[1:]
-    if any(d.is_dynamic for d in dims):
-        raise EncoderError(f"{name}: {path.name} gives vectors of unknown length {network.outputs[0].partial_shape}")
-    return network, int(np.prod([d.get_length() for d in dims]))

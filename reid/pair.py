@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from reid.encoders import Encoder
 
-DEFAULT_WEIGHT = 0.5
+DEFAULT_WEIGHT = 0.75
+"""Share of retail-0277 in the pair. Measured on cross-camera crops (same/different AUC at .5 .6 .7 .8, and alone): PKU
+.987 .989 .991 .991, alone .991; two views of PETS .9936 .9937 .9936 .9933, alone .9924. The optimum is flat; OSNet's
+cosines are narrower (standard deviation .07 for .12), so its share of the variance is smaller than its weight."""
 
 
 def fuse(first: NDArray[np.float32], second: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
