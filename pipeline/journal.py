@@ -22,6 +22,7 @@ import json
 import math
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -42,7 +43,7 @@ BOX_RECORD = np.dtype(
 NOBODY = -1
 """Track id of the record that marks a frame in which nobody was tracked."""
 
-FLUSH_BYTES = 1 << 20  # a buffer larger than this is written at once, so that memory stays bounded between flushes
+FLUSH_S = 1.0  # a kill loses at most what was said since
 
 
 class JournalError(ValueError):
@@ -65,7 +66,7 @@ def check_camera_name(camera: str) -> str:
 class RunJournal:
     """Appends what a run sees and decides to `<run_dir>/journal/`.
 
-    Calls only copy into memory until `flush` (call it about once a second) or until a buffer passes 1 MiB; they may
+    Calls copy into memory; what is there is written by the first call after `FLUSH_S` seconds, and by `flush`. They may
     come from several threads. `flush` hands the bytes to the operating system: they survive a kill of the process.
     Opening an existing journal appends to it, after cutting off a record that a kill left unfinished.
 
@@ -84,7 +85,7 @@ class RunJournal:
     def __init__(self, run_dir: Path) -> None:
         self._folder = Path(run_dir) / "journal"
         self._pending: dict[Path, list[bytes]] = {}
-        self._bytes = 0
+        self._written_s = time.monotonic()
         self._files: dict[Path, int] = {}
         self._lock = threading.Lock()
         try:
@@ -157,12 +158,11 @@ class RunJournal:
     def _append(self, path: Path, data: bytes) -> None:
         with self._lock:
             self._pending.setdefault(path, []).append(data)
-            self._bytes += len(data)
-            if self._bytes > FLUSH_BYTES:
+            if time.monotonic() - self._written_s > FLUSH_S:
                 self._write_pending()
 
     def _write_pending(self) -> None:
-        pending, self._pending, self._bytes = self._pending, {}, 0
+        pending, self._pending, self._written_s = self._pending, {}, time.monotonic()
         for path, parts in pending.items():
             try:
                 descriptor = self._files.get(path)

@@ -168,12 +168,15 @@ def test_a_damaged_line_is_named(tmp_path):
         read_decisions(path)
 
 
-def test_buffers_are_written_when_they_are_large(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.journal.FLUSH_BYTES", 100)
+def test_rows_are_written_once_a_second_without_being_asked(tmp_path, monkeypatch):
+    now_s = 100.0
+    monkeypatch.setattr("pipeline.journal.time.monotonic", lambda: now_s)
     with RunJournal(tmp_path) as journal:
-        for index in range(3):
-            boxes(journal, "lobby", index, (1, 0, 1))
-        assert len(read_boxes(tmp_path)["lobby"]) == 3
+        boxes(journal, "lobby", 0, (1, 0, 1))
+        assert read_boxes(tmp_path) == {}  # not a write per frame
+        now_s += 1.1
+        boxes(journal, "lobby", 1, (1, 0, 1))
+        assert len(read_boxes(tmp_path)["lobby"]) == 2
 
 
 @pytest.mark.parametrize("name", ["", "../etc", "a/b", ".hidden", "a\\b", "two\nlines"])
