@@ -17,6 +17,8 @@ import typer
 
 DONE, CAMERA_FAILED, BAD_INPUT, STORAGE, INTERRUPTED = 0, 1, 2, 3, 130
 
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
 app = typer.Typer(
     name="identrix",
     help="Who is where: one ID per person across all your cameras, learnt by watching.",
@@ -25,6 +27,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+tables_app = typer.Typer(
+    help="A site's transition tables: how long people take from camera to camera.", no_args_is_help=True
+)
+app.add_typer(tables_app, name="tables")
 
 
 @app.callback()
@@ -126,6 +134,114 @@ def evaluate(
         typer.echo(json.dumps(result, indent=1))
     else:
         _print(score_table(result))
+
+
+@app.command()
+def replay(
+    source: Annotated[Path, typer.Argument(metavar="RUN|SIGHTINGS.parquet", help="what to feed to the matcher again")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="where decisions and assignments.csv go")],
+    override: Annotated[list[str] | None, typer.Option("--set", help="match.x=value or tables.x=value")] = None,
+    encoder: Annotated[str | None, typer.Option(help="encoder that made the embeddings (its calibration)")] = None,
+    tables: Annotated[Path | None, typer.Option(help="start from these tables (of `tables export`)")] = None,
+    against: Annotated[Path | None, typer.Option(help="list which decisions differ from this run's, and why")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
+) -> None:
+    """Match recorded sightings again, with other settings if you like: same input, same decisions, bit for bit."""
+    from pipeline.replay import changes, decisions_of, replay_to
+
+    with _clear_errors():
+        before = decisions_of(against) if against else None
+        with _progress(quiet=as_json) as on_progress:
+            done = replay_to(
+                source, out, overrides=override or (), encoder=encoder, tables=tables, on_progress=on_progress
+            )
+        changed = changes(before, done.decisions) if before is not None else None
+    stays, persons = len(done.ids), len({global_id for global_id, _ in done.ids.values()})
+    if as_json:
+        typer.echo(json.dumps({"stays": stays, "persons": persons, "changed": changed, "out": str(out)}, indent=1))
+        return
+    typer.echo(f"{stays} stays, {persons} persons: {out / 'assignments.csv'}")
+    if changed is not None:
+        typer.echo("\n".join([f"{len(changed)} stays decided differently", *changed]))
+
+
+SiteOption = Annotated[str, typer.Option("--site", help="whose tables (run.json says under which name a run taught)")]
+SiteFile = Annotated[Path | None, typer.Option("--config", "-c", help="site YAML, for redis and tables settings")]
+SiteSet = Annotated[list[str] | None, typer.Option("--set", help="redis.url=value and the like")]
+
+
+@tables_app.command("show")
+def tables_show(
+    site: SiteOption = "", config: SiteFile = None, override: SiteSet = None, as_json: AsJson = False
+) -> None:
+    """Evidence and median travel time of every pair of cameras."""
+    from dataclasses import asdict
+
+    from pipeline.tables_command import show
+
+    with _clear_errors():
+        rows = show(_site(site, config, override))
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=1))
+        return
+    for row in rows:
+        median = "-" if row.median_s is None else f"{row.median_s:.1f} s"
+        typer.echo(f"{row.from_camera:>16} -> {row.to_camera:<16} {row.evidence:9.2f} observations, median {median}")
+    if not rows:
+        typer.echo("nothing learnt yet")
+
+
+@tables_app.command("plot")
+def tables_plot(out: Path, site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
+    """A picture per pair of cameras: histogram and Parzen curve."""
+    from pipeline.tables_command import plot
+
+    with _clear_errors():
+        typer.echo(f"{plot(_site(site, config, override), out)} pictures: {out}")
+
+
+@tables_app.command("export")
+def tables_export(path: Path, site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
+    """Write the exact counts to a JSON file."""
+    from pipeline.tables_command import export
+
+    with _clear_errors():
+        typer.echo(f"{export(_site(site, config, override), path)} pairs: {path}")
+
+
+@tables_app.command("import")
+def tables_import(path: Path, site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
+    """Add the counts of an exported file to the site's (reset first to replace them)."""
+    from pipeline.tables_command import import_
+
+    with _clear_errors():
+        typer.echo(f"{import_(_site(site, config, override), path)} pairs added")
+
+
+@tables_app.command("reset")
+def tables_reset(
+    site: SiteOption = "",
+    config: SiteFile = None,
+    override: SiteSet = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Forget everything learnt about the site."""
+    from pipeline.tables_command import reset
+
+    with _clear_errors():
+        settings = _site(site, config, override)
+        if not yes:
+            typer.confirm(f"Forget all transition tables of site {settings.site_name!r}?", abort=True)
+        reset(settings)
+
+
+def _site(site: str, config: Path | None, override: list[str] | None) -> Any:
+    from pipeline.config import load_config, load_match_config
+
+    extra = [f"site={site}"] if site else []
+    if config:
+        return load_config(config, overrides=[*(override or ()), *extra])
+    return load_match_config({}, overrides=[*(override or ()), *extra])
 
 
 @app.command()

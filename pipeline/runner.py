@@ -277,6 +277,7 @@ class _Site:
             "crops": self.crops,
             "decisions": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
             "corrections": len(self.corrections),
+            "first_global_id": min((decision.global_id for decision in self.decisions), default=None),
         }
 
 

@@ -1,0 +1,166 @@
+"""Replay: any sightings.parquet through the matcher again, with these settings or others. No video, no Redis.
+
+The same sightings, settings and starting tables give the same decisions, bit for bit (st_reid.md section 7, invariant 7).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.atomic import output_error, write_lines
+from pipeline.config import MatchConfig, load_match_config
+from pipeline.journal import json_line, to_json
+from pipeline.tables_file import read_tables, write_tables
+from pipeline.tracklog import read_decisions, read_sightings, write_assignments
+from st_model.ledger import Correction, StayKey, final_ids
+from st_model.matcher import OnlineMatcher, Outcome
+from st_model.sightings import Decision, Sighting
+from st_model.transitions import TransitionTables
+
+
+class ReplayError(ValueError):
+    """There is nothing here that can be replayed."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What the matcher said: decisions and corrections in order, and the tables as they were at the end."""
+
+    decisions: list[Decision]
+    corrections: list[Correction]
+    tables: TransitionTables
+
+    @property
+    def ids(self) -> dict[StayKey, tuple[int, float]]:
+        """(camera, track_id) -> (final global id, probability)."""
+        return final_ids(self.decisions, self.corrections)
+
+
+def replay(
+    sightings: Sequence[Sighting],
+    config: MatchConfig,
+    tables: TransitionTables,
+    *,
+    first_id: int = 1,
+    on_progress: Callable[[str, float, float | None], None] = lambda stage, done, total: None,
+) -> Replayed:
+    """Feed sightings, in order of emitted_s, to a new matcher. `tables` are taught; ids count up from `first_id`."""
+    matcher = OnlineMatcher(config.match, itertools.count(first_id).__next__, tables)
+    said: list[Outcome] = []
+    for number, sighting in enumerate(sightings):
+        said.append(matcher.advance(sighting.emitted_s))
+        matcher.submit(sighting)
+        if number % 256 == 0:
+            on_progress("replaying", number, len(sightings))
+    said.append(matcher.finish())
+    on_progress("replaying", len(sightings), len(sightings))
+    decisions = [decision for outcome in said for decision in outcome.decisions]
+    corrections = [correction for outcome in said for correction in outcome.corrections]
+    return Replayed(decisions, corrections, tables)
+
+
+def replay_to(
+    source: Path,
+    out: Path,
+    *,
+    overrides: Sequence[str] = (),
+    encoder: str | None = None,
+    tables: Path | None = None,
+    on_progress: Callable[[str, float, float | None], None] = lambda stage, done, total: None,
+) -> Replayed:
+    """Replay a run folder, or a sightings.parquet of any program, into `out`.
+
+    A run folder brings its own settings, starting tables and ids; `overrides` (`key.sub=value`), `encoder` (whose
+    shipped calibration is used) and `tables` (a file of `tables export`) replace them. Writes decisions.jsonl,
+    corrections.jsonl, assignments.csv and tables_end.json. Raises ReplayError, ConfigError, JournalError, OutputError.
+    """
+    parquet, run = (source / "sightings.parquet", source) if source.is_dir() else (source, None)
+    if not parquet.is_file():
+        raise ReplayError(f"{parquet}: no such file; a run folder or a sightings.parquet was expected")
+    facts = _facts(run) if run else {}
+    settings = dict(facts.get("config", {}))
+    if encoder:
+        settings["reid"] = {**settings.get("reid", {}), "encoder": encoder}
+        settings["match"] = {k: v for k, v in settings.get("match", {}).items() if k != "calibration"}
+    config = load_match_config(settings, overrides=overrides)
+    start = tables or (run / "tables_start.json" if run and (run / "tables_start.json").is_file() else None)
+    held = read_tables(start, config.tables) if start else TransitionTables(config.tables)
+    first_id = int(facts.get("counters", {}).get("first_global_id") or 1)
+    done = replay(read_sightings(parquet), config, held, first_id=first_id, on_progress=on_progress)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(out, error) from error
+    write_lines(out / "decisions.jsonl", [json_line(to_json(decision)) for decision in done.decisions])
+    write_lines(out / "corrections.jsonl", [json_line(to_json(correction)) for correction in done.corrections])
+    write_assignments(out / "assignments.csv", done.ids)
+    write_tables(out / "tables_end.json", config.tables, done.tables.items())
+    return done
+
+
+def changes(before: Sequence[Decision], after: Sequence[Decision]) -> list[str]:
+    """Which stays are decided differently, and why: one line each, in order of time.
+
+    Ids are compared by the company they keep, not by their number: a stay has changed when the stays it shares its id
+    with have.
+    """
+    old, new = _companions(before), _companions(after)
+    last_old, last_new = {d.key: d for d in before}, {d.key: d for d in after}
+    lines = [f"{_name(key)}: only in the first run" for key in sorted(old.keys() - new.keys())]
+    lines += [f"{_name(key)}: only in the second run" for key in sorted(new.keys() - old.keys())]
+    for key in sorted(old.keys() & new.keys(), key=lambda k: (last_old[k].time_s, k)):
+        if old[key] != new[key]:
+            lines.append(_change(key, last_old[key], last_new[key], old[key], new[key]))
+    return lines
+
+
+def decisions_of(path: Path) -> list[Decision]:
+    """The decisions of a run or replay folder. Raises ReplayError."""
+    file = path / "decisions.jsonl" if path.is_dir() else path
+    if not file.is_file():
+        raise ReplayError(f"{file}: no such file; a folder of `run` or `replay` was expected")
+    return read_decisions(file)
+
+
+def _companions(decisions: Sequence[Decision]) -> dict[StayKey, frozenset[StayKey]]:
+    latest = {decision.key: decision.global_id for decision in decisions}
+    together: dict[int, set[StayKey]] = {}
+    for key, global_id in latest.items():
+        together.setdefault(global_id, set()).add(key)
+    return {key: frozenset(together[global_id] - {key}) for key, global_id in latest.items()}
+
+
+def _change(key: StayKey, old: Decision, new: Decision, was: frozenset[StayKey], now: frozenset[StayKey]) -> str:
+    parts = [f"{_name(key)} at {new.time_s:.1f} s:"]
+    parts += [f"no longer with {', '.join(map(_name, sorted(was - now)))};"] if was - now else []
+    parts += [f"now with {', '.join(map(_name, sorted(now - was)))};"] if now - was else []
+    return " ".join([*parts, f"was {_why(old)}, is {_why(new)}"])
+
+
+def _why(decision: Decision) -> str:
+    chosen = next((c for c in decision.candidates if c.global_id == decision.global_id), None)
+    if decision.kind == "new" or chosen is None:
+        return f"a new person ({100 * decision.probability:.0f} %)"
+    return (
+        f"P{chosen.global_id} ({100 * chosen.probability:.0f} %: cosine {chosen.appearance:.2f}, "
+        f"delay {chosen.delay_s:.1f} s, transition x{chosen.transition:.2g})"
+    )
+
+
+def _name(key: StayKey) -> str:
+    return f"{key[0]}:{key[1]}"
+
+
+def _facts(run: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ReplayError(f"{run / 'run.json'}: cannot be read: {error}") from error
+    return facts
