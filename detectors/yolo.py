@@ -62,7 +62,8 @@ class YoloDetector:
             self._options["imgsz"] = imgsz
         self._predictor = self._load()
         backend = self._predictor.model
-        fixed = backend.format != "pt" and not backend.dynamic
+        # A TensorRT engine has a largest batch even when its shapes are dynamic.
+        fixed = backend.format == "engine" or (backend.format != "pt" and not backend.dynamic)
         self.batch_size: int | None = backend.batch if fixed else None
 
     def __call__(

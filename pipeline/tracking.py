@@ -30,7 +30,8 @@ class TrackerSettings:
                 motion and without appearance
     high_score  boxes from this score on take part in the first association, [0, 1]
     low_score   boxes between this and high_score may only continue a track (ByteTrack's second association), [0, 1]
-    new_score   a box from this score on may start a track, [0, 1]; a person is a track from the second box on
+    new_score   a box from this score on may start a track, [0, 1]; the second box in a row makes it one, except in the
+                first frame, where the first box does
     min_iou     smallest overlap (IoU) between a box of the first association and where its track is expected, [0, 1]
     lost_s      a track not seen for this long is closed, seconds
 
