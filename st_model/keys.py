@@ -17,6 +17,8 @@ them decides the slot, so a site lies in one slot (and its scripts and transacti
 
 Rolling: every write starts the lifetime afresh, so an epoch ends that long after it last learnt something. Counting
 from the last write, not from the epoch's own date, also serves recorded footage, whose clock may start at zero.
+
+A server with a memory limit needs `maxmemory-policy noeviction` (its default): others may drop counts unseen.
 """
 
 from __future__ import annotations

@@ -237,6 +237,8 @@ class TableWriter:
 
     def _send(self, batch: Batch) -> None:
         self.version = self._store.flush(batch.counts, batch.number, state=batch.state, writer=batch.writer)
+        if self.version == self._read_version + 1:
+            self._read_version = self.version  # nobody else wrote: no need to read back what we sent
         for key, row in batch.counts.items():
             known = self._known.setdefault(key, {})
             for b, n in row.items():

@@ -124,7 +124,12 @@ def test_ctrl_c_in_the_terminal_does_not_reach_the_server(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_a_forked_child_does_not_keep_the_server(tmp_path):
+def test_a_forked_child_does_not_keep_the_server(tmp_path, monkeypatch):
+    def killed(*_: int) -> None:
+        raise AssertionError("it had to be killed")
+
+    monkeypatch.setattr(embedded, "_STOP_S", 5.0)
+    monkeypatch.setattr(os, "killpg", killed)
     with EmbeddedServer(tmp_path) as server:
         pid = pid_at(server)
         child = os.fork()

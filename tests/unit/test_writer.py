@@ -53,6 +53,34 @@ def test_counts_and_state_arrive_by_themselves(store, tmp_path):
     writer.close()
 
 
+def test_a_lost_answer_is_asked_for_again_and_counts_once(store, tmp_path, monkeypatch):
+    counted = store.flush
+
+    def answer_lost(*arguments, **more) -> int:
+        counted(*arguments, **more)
+        monkeypatch.setattr(store, "flush", counted)
+        raise StoreUnavailable("the connection broke after the batch was counted")
+
+    with TableWriter(store, tmp_path, interval_s=60.0) as writer:
+        for n in range(3):
+            monkeypatch.setattr(store, "flush", answer_lost)
+            writer.add([step(n)])
+            assert not writer.flush()
+            assert (writer.degraded, writer.waiting) == (True, 1)
+            assert writer.flush()
+    assert store.load_counts() == summed([step(n) for n in range(3)])
+
+
+def test_ids_are_reserved_only_when_they_run_low(store, tmp_path):
+    with TableWriter(store, tmp_path, interval_s=60.0, id_block=10) as writer:
+        for _ in range(5):
+            assert writer.flush()
+        assert store.next_id() == 11
+        assert [writer.next_id() for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+        assert writer.flush()
+        assert store.next_id() == 22  # 12 to 21 are in reserve now
+
+
 def test_a_bin_outside_the_axis_is_refused_at_once(store, tmp_path):
     with TableWriter(store, tmp_path, interval_s=FAST_S) as writer:
         with pytest.raises(ValueError, match=r"outside 0\.\.599"):
