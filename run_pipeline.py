@@ -113,6 +113,19 @@ def demo(
 
 
 @app.command()
+def finish(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run that was killed")],
+    as_json: Annotated[bool, typer.Option("--json", help="print the counts as JSON")] = False,
+) -> None:
+    """Make the final files of a run that was killed, from what it had written until then (no pictures, no videos)."""
+    from pipeline.outputs import finish_killed
+
+    with _clear_errors():
+        counts = finish_killed(run_folder)
+    typer.echo(json.dumps(counts, indent=1) if as_json else _counted(counts, run_folder))
+
+
+@app.command()
 def evaluate(
     run_folder: Annotated[
         Path, typer.Argument(metavar="RUN", help="a run folder, or any folder with one <camera>.txt each")
@@ -265,22 +278,30 @@ def _run(settings: Any, folder: Path, fresh: bool, as_json: bool) -> int:
     from pipeline.runner import run as run_site
 
     with _progress(quiet=as_json) as on_progress, _stop_on_signals() as stop:
-        result = run_site(settings, folder, fresh=fresh, stop=stop, on_progress=on_progress)
-    for camera, reason in result.failed.items():
-        _say(f"camera {camera}: {reason}")
+        try:
+            result = run_site(settings, folder, fresh=fresh, stop=stop, on_progress=on_progress)
+        except BaseException:
+            if (folder / "journal").is_dir():
+                _say(f"what was seen until then is kept: identrix finish {folder}")
+            raise
+    if result.failed:
+        _say(f"{len(result.failed)} of {len(settings.cameras)} cameras ended in error: {', '.join(result.failed)}")
     if as_json:
         typer.echo(json.dumps(result.summary, indent=1))
     else:
-        counters = result.summary["counters"]
-        typer.echo(
-            f"{counters['persons']} persons, {counters['stays']} stays, {counters['transitions']} transitions: {folder}"
-        )
+        typer.echo(_counted(result.summary["counters"], folder))
     if result.degraded:
         _say("Redis was away at the end: the counts are kept in the state folder and merge at the next start")
         return STORAGE
+    if result.degraded_s:
+        _say(f"Redis was away for {result.degraded_s:.1f} s: nothing was lost")
     if result.interrupted:
         return INTERRUPTED
     return CAMERA_FAILED if result.failed else DONE
+
+
+def _counted(counts: dict[str, Any], folder: Path) -> str:
+    return f"{counts['persons']} persons, {counts['stays']} stays, {counts['transitions']} transitions: {folder}"
 
 
 def _run_folder(out: Path | None, base: Path, overwrite: bool) -> Path:
@@ -290,7 +311,8 @@ def _run_folder(out: Path | None, base: Path, overwrite: bool) -> Path:
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         from pipeline.config import ConfigError
 
-        raise ConfigError(f"--out {out}: the folder is not empty; name another one or add --overwrite")
+        unfinished = f" (it holds a run that was killed: identrix finish {out})" if (out / "journal").is_dir() else ""
+        raise ConfigError(f"--out {out}: the folder is not empty; name another one or add --overwrite{unfinished}")
     return out
 
 
@@ -320,8 +342,9 @@ def _stop_on_signals() -> Iterator[threading.Event]:
     def ask(number: int, frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
-        _say("finishing: files are being completed (Ctrl-C again to give up)")
         stop.set()
+        # Not through `print`, which may be at work below this handler and must not be entered twice.
+        os.write(2, b"finishing: files are being completed (Ctrl-C again to give up)\n")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -80,6 +80,8 @@ class Camera(_Section):
     def _name_is_a_file_name(cls, name: str) -> str:
         if not re.fullmatch(r"[\w][\w. -]*", name):
             raise ValueError("may hold letters, digits, space, '.', '_' and '-' only: it names files")
+        if name.lower() == "mosaic":
+            raise ValueError("is taken: video/mosaic.mp4 shows all cameras")
         return name
 
     @field_validator("source", mode="before")
@@ -133,6 +135,7 @@ class Output(_Section):
     video: bool = True
     plots: bool = True
     fill_gaps_s: float = Field(default=1.0, ge=0)
+    smooth_s: float = Field(default=0.2, ge=0)
 
 
 Tracker = validated(TrackerSettings, config=_STRICT)

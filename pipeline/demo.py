@@ -1,4 +1,4 @@
-"""The demo: render a small site whose truth is known, run the whole path on it, score it. No network, no weights, no server."""
+"""The demo: render a small site whose truth is known, run the whole path on it, score it. No network, no weights."""
 
 from __future__ import annotations
 
@@ -37,11 +37,14 @@ def run_demo(
     """Render into `out/site`, run into `out/run`, evaluate. What an earlier demo left there is replaced.
 
     The run is the ordinary one: motion detection and `stripes` instead of networks, because these need no weights.
+    A run that was stopped has no scores. Raises KeyboardInterrupt when stopped while rendering, OutputError.
     """
     for part in ("site", "run", "state"):
         shutil.rmtree(out / part, ignore_errors=True)
 
     def rendered(camera: str, done: int, frames: int) -> None:
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt
         on_progress(f"rendering {camera}", done, frames)
 
     world = render_world(out / "site", seed=seed, people=people, duration_s=duration_s, progress=rendered)
@@ -59,6 +62,8 @@ def run_demo(
         }
     )
     result = run(config, out / "run", fresh=True, stop=stop, on_progress=on_progress)
+    if result.interrupted:
+        return DemoResult({}, "", (f"stopped; what was seen until then is in {result.folder}",), True)
     scores = evaluate(result.folder, world.truth_dir)
     lines = (
         f"{world.people} people walked {len(world.hand_overs)} times from one of {len(cameras)} cameras to another.",
@@ -67,4 +72,4 @@ def run_demo(
         f"tables      {result.folder / 'tracks.csv'}, transitions.csv, decisions.jsonl",
         f"truth       {world.truth_dir}",
     )
-    return DemoResult(scores, score_table(scores), lines, result.interrupted)
+    return DemoResult(scores, score_table(scores), lines, False)

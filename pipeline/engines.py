@@ -1,4 +1,4 @@
-"""Chooses and loads what the configuration names: the detector, the encoder, and the matcher's calibration for that encoder."""
+"""Chooses and loads what the configuration names: the device, the detector, the encoder."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from pipeline.weights import resolve, resolve_all, sha256_of
 from reid.encoders import Encoder, load_encoder
 
 Detect = Callable[[Sequence[str], Sequence[int], Sequence[NDArray[np.uint8]]], list[Detections]]
+
+
+class DeviceError(ValueError):
+    """The machine has no such device."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Engines:
 def load_engines(config: Config) -> Engines:
     """Load everything before the first frame, so that what is missing is said at once.
 
-    Raises the rooms' DetectorError and EncoderError, and WeightsError.
+    Raises the rooms' DetectorError, RecordedError and EncoderError, WeightsError and DeviceError.
     """
     device = choose_device(config.device)
     files = resolve_all(config.reid.encoder)
@@ -45,7 +49,7 @@ def load_engines(config: Config) -> Engines:
 
 
 def choose_device(wanted: str) -> str:
-    """`auto` -> the first GPU if there is one, else the CPU.
+    """`auto` -> the first GPU if there is one, else the CPU. Raises DeviceError.
 
     >>> choose_device("cpu")
     'cpu'
@@ -59,7 +63,7 @@ def choose_device(wanted: str) -> str:
         return "cuda:0" if there else "cpu"
     number = int(re.sub(r"\D", "", wanted) or 0)
     if not there or number >= torch.cuda.device_count():
-        raise ValueError(f"device {wanted}: this machine has no such GPU that torch can use; say auto or cpu")
+        raise DeviceError(f"device {wanted}: this machine has no such GPU that torch can use; say auto or cpu")
     return f"cuda:{number}"
 
 
@@ -73,7 +77,8 @@ def _detector(config: Config, device: str) -> tuple[Detect, dict]:
         from detectors.recorded import RecordedDetector
 
         assert wanted.recorded_dir is not None  # the configuration checks it
-        return RecordedDetector(wanted.recorded_dir), {}
+        files = {camera.name: wanted.recorded_dir / f"{camera.name}.txt" for camera in config.cameras}
+        return RecordedDetector(files, conf=wanted.conf), {}
     from detectors.yolo import YoloDetector
 
     path = resolve(wanted.model)

@@ -1,16 +1,17 @@
-"""Which errors are the user's to mend, and the exit code of each: 2 configuration or input, 3 storage. Anything else is a bug."""
+"""Which errors are the user's to mend, and the exit code of each: 2 configuration or input, 3 storage."""
 
 from __future__ import annotations
 
 BAD_INPUT, STORAGE = 2, 3
 
 _CODES = {
-    "detectors.": {"DetectorError": BAD_INPUT},
+    "detectors.": {"DetectorError": BAD_INPUT, "RecordedError": BAD_INPUT},
     "reid.": {"EncoderError": BAD_INPUT},
-    "st_model.": {"StoreError": STORAGE},
+    "st_model.": {"StoreError": STORAGE, "LedgerError": BAD_INPUT},
     "pipeline.": {
         "ConfigError": BAD_INPUT,
         "RunError": BAD_INPUT,
+        "DeviceError": BAD_INPUT,
         "TablesFileError": BAD_INPUT,
         "ReplayError": BAD_INPUT,
         "SourceError": BAD_INPUT,

@@ -1,41 +1,114 @@
-"""After the last frame: final files from the journal, pictures of what was learnt, annotated videos."""
+"""The run folder as a whole: whether it can be written, what is derived from the journal, then pictures and videos."""
 
 from __future__ import annotations
 
+import json
+import logging
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.atomic import output_error
 from pipeline.config import Config
 from pipeline.sources import Source
 from pipeline.timing import StageClock
-from pipeline.tracklog import finish_run
+from pipeline.tracklog import FinishedRun, JournalError, finish_run, read_decisions, write_json_atomic
 from st_model.ledger import Correction, final_ids
 from st_model.sightings import Decision
 from st_model.transitions import TransitionTables
+
+log = logging.getLogger(__name__)
+
+_FILES = (
+    "run.json",
+    "tracks.csv",
+    "tracks.parquet",
+    "stays.csv",
+    "transitions.csv",
+    "sightings.parquet",
+    "decisions.jsonl",
+    "corrections.jsonl",
+    "assignments.csv",
+    "tables_start.json",
+    "report.html",
+)
+_FOLDERS = ("journal", ".journal-finished", "tracks", "video", "plots")
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OutputError unless `folder` can be made, or written to if it is there. Leaves nothing behind."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def remove_run(folder: Path) -> None:
+    """Remove what a run left in `folder`; files of others stay. Raises OutputError."""
+    try:
+        for name in _FILES:
+            (folder / name).unlink(missing_ok=True)
+        for name in _FOLDERS:
+            if (folder / name).exists():
+                shutil.rmtree(folder / name)
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def write_tracks_of(
+    config: Config,
+    folder: Path,
+    sources: Sequence[Source],
+    decisions: Sequence[Decision],
+    corrections: Sequence[Correction],
+    clock: StageClock,
+) -> dict[str, Any]:
+    """Turn the journal into the final files, one MOT file for every source; returns counts. Raises OutputError."""
+    with clock.stage("finish"):
+        finished = finish_run(
+            folder,
+            final_ids(decisions, corrections),
+            fill_gaps_s=config.output.fill_gaps_s,
+            smooth_s=config.output.smooth_s,
+        )
+        _mot_file_for_each(folder, [source.camera for source in sources])
+    return _counts(finished)
+
+
+def finish_killed(folder: Path) -> dict[str, Any]:
+    """What a killed run would have written at its end, but for pictures and videos; returns counts as `run.json` has.
+
+    Raises JournalError when the folder holds no unfinished run or a damaged one, OutputError.
+    """
+    if not (folder / "journal").is_dir():
+        raise JournalError(f"{folder}: no unfinished run is here (a finished one has no journal folder)")
+    facts = _facts(folder / "run.json")
+    settings = facts.get("config", {})
+    ids = [decision.global_id for decision in read_decisions(folder / "journal" / "decisions.jsonl")]
+    finished = finish_run(folder, fill_gaps_s=settings.get("output", {}).get("fill_gaps_s", 0.0))
+    failed = facts.get("failed_cameras", {})
+    _mot_file_for_each(folder, [c["name"] for c in settings.get("cameras", []) if c["name"] not in failed])
+    counts = {**_counts(finished), "first_global_id": min(ids, default=None)}
+    write_json_atomic(folder / "run.json", {**facts, "interrupted": True, "counters": counts})
+    return counts
 
 
 def write_outputs(
     config: Config,
     folder: Path,
     sources: Sequence[Source],
-    decisions: Sequence[Decision],
-    corrections: Sequence[Correction],
     tables: TransitionTables,
     clock: StageClock,
     on_progress: Callable[[str, float, float | None], None],
     frames: int,
+    until_s: float,
 ) -> dict[str, Any]:
-    """Write everything of the run folder except run.json; returns counts for it. Raises OutputError."""
-    with clock.stage("finish"):
-        finished = finish_run(folder, final_ids(decisions, corrections), fill_gaps_s=config.output.fill_gaps_s)
-    counts: dict[str, Any] = {
-        "persons": finished.persons,
-        "stays": finished.stays,
-        "transitions": finished.transitions,
-        "rows": finished.rows,
-        "rows_without_id": finished.rows_without_id,
-    }
+    """Write pictures, and videos of what was seen up to `until_s`; returns counts. Raises OutputError."""
+    counts: dict[str, Any] = {}
     if config.output.plots:
         from pipeline.site_plots import plot_run
 
@@ -46,7 +119,41 @@ def write_outputs(
 
         with clock.stage("video"):
             videos = render_videos(
-                folder, sources, on_progress=lambda done: on_progress("drawing videos", done, frames)
+                folder,
+                sources,
+                until_s=until_s,
+                on_progress=lambda done: on_progress("drawing videos", done, frames),
             )
+        for reason in videos.errors.values():
+            log.warning("its annotated video is not complete: %s", reason)
         counts["videos"] = len(videos.paths)
     return counts
+
+
+def _counts(finished: FinishedRun) -> dict[str, Any]:
+    return {
+        "persons": finished.persons,
+        "stays": finished.stays,
+        "transitions": finished.transitions,
+        "rows": finished.rows,
+        "rows_without_id": finished.rows_without_id,
+    }
+
+
+def _mot_file_for_each(folder: Path, cameras: Sequence[str]) -> None:
+    """A camera that was stopped before its first frame has a file, too: an empty one."""
+    try:
+        for camera in cameras:
+            (folder / "tracks" / f"{camera}.txt").touch()
+    except OSError as error:
+        raise output_error(folder / "tracks", error) from error
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise JournalError(f"{path}: cannot be read: {error}") from error
+    return facts

@@ -6,6 +6,7 @@ pictures that are drawn already.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -47,12 +48,14 @@ def render_videos(
     sources: Sequence[Source],
     *,
     mosaic: bool = True,
+    until_s: float = math.inf,
     on_progress: Callable[[int], None] = lambda frames: None,
 ) -> RenderedVideos:
     """Write video/<camera>.mp4, and video/mosaic.mp4, of a finished run.
 
     sources      the files of the run, with the settings they were read with; live sources cannot be read again
                  and are left out
+    until_s      frames after this site time are not drawn: what a stopped run has looked at
     on_progress  called with the number of camera frames drawn so far
 
     A source that cannot be read again is reported in `errors`; the others are written. Raises FileNotFoundError when
@@ -77,6 +80,9 @@ def render_videos(
 
         together = stack.enter_context(read_together(sources))
         for batch in together:
+            batch = [frame for frame in batch if frame.time_s <= until_s]
+            if not batch:
+                break
             images = list(pool.map(draw, batch))
             if wall:
                 now_s = max(frame.time_s for frame in batch)
