@@ -72,13 +72,19 @@ class FinishedRun:
 
 
 def finish_run(
-    run_dir: Path, final_ids: FinalIds | None = None, *, fill_gaps_s: float = 0.0, keep_journal: bool = False
+    run_dir: Path,
+    final_ids: FinalIds | None = None,
+    *,
+    fill_gaps_s: float = 0.0,
+    smooth_s: float = 0.0,
+    keep_journal: bool = False,
 ) -> FinishedRun:
     """Derive every final file of the run folder from its journal.
 
     final_ids    the last word on every stay; stays that are missing are left out of the tracks files. None: what
                  the journal's decisions and corrections say
     fill_gaps_s  holes inside a stay up to this long are filled with interpolated boxes; 0 fills nothing
+    smooth_s     the detector's jitter is taken out over about this many seconds; 0 changes nothing
     keep_journal the journal holds nothing that the final files do not; it is removed unless this is set
 
     Can be called again after a kill: it starts from the journal. Raises OutputError when a file cannot be written,
@@ -92,7 +98,7 @@ def finish_run(
     if final_ids is None:
         final_ids = ledger.final_ids(read_decisions(journal / "decisions.jsonl"), corrections)
     boxes = read_boxes(run_dir)
-    tracks, without_id, twice = final_tracks(boxes, final_ids, fill_gaps_s)
+    tracks, without_id, twice = final_tracks(boxes, final_ids, fill_gaps_s=fill_gaps_s, smooth_s=smooth_s)
     sightings = read_journal_sightings(run_dir)
     write_tracks(run_dir, tracks, cameras=list(boxes))
     persons = stays(tracks, final_ids)

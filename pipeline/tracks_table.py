@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.atomic import atomic, output_error, write_csv
 from pipeline.journal import BOX_RECORD, NOBODY, JournalError
+from pipeline.tracklets import Tracklet, fill_gaps, smooth_boxes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,21 +29,27 @@ FinalIds = Mapping[tuple[str, int], tuple[int, float]]
 
 
 def final_tracks(
-    boxes: Mapping[str, NDArray[np.void]], final_ids: FinalIds, fill_gaps_s: float
+    boxes: Mapping[str, NDArray[np.void]], final_ids: FinalIds, *, fill_gaps_s: float, smooth_s: float
 ) -> tuple[pa.Table, int, int]:
-    """(tracks table sorted by camera, frame, global id; rows without an id; rows dropped as doubles)."""
+    """(tracks table sorted by camera, frame, global id; rows without an id; rows dropped as doubles).
+
+    boxes        camera -> records of the journal, in any order
+    fill_gaps_s  see `pipeline.tracklets.fill_gaps`; smooth_s: see `pipeline.tracklets.smooth_boxes`
+    """
     import pyarrow as pa
 
     tables, without_id, twice = [], 0, 0
     for camera, records in boxes.items():
-        looked_at = records
-        records = records[records["track_id"] != NOBODY]
-        named, ids = _with_ids(records, camera, final_ids)
-        without_id += len(records) - len(named)
+        tracked = records[records["track_id"] != NOBODY]
+        named = tracked[_global_ids(tracked["track_id"], camera, final_ids) >= 0]
+        without_id += len(tracked) - len(named)
         if fill_gaps_s > 0:
-            named, ids = _filled(named, ids, looked_at, fill_gaps_s)
-        # Stable order by frame, then id, then best score first; the first of each (frame, id) stays.
-        order = np.lexsort((-named["score"], ids, named["frame"]))
+            named = _filled(camera, named, records, fill_gaps_s)
+        if smooth_s > 0:
+            named["box"] = smooth_boxes(named["track_id"], named["time_s"], named["box"], smooth_s)
+        ids = _global_ids(named["track_id"], camera, final_ids)
+        # By frame, then id, then best score first; the first of each (frame, id) stays.
+        order = np.lexsort((named["track_id"], -named["score"], ids, named["frame"]))
         named, ids = named[order], ids[order]
         first = np.ones(len(named), bool)
         first[1:] = (np.diff(named["frame"]) != 0) | (np.diff(ids) != 0)
@@ -51,48 +58,36 @@ def final_tracks(
     return (pa.concat_tables(tables) if tables else _tracks_schema().empty_table()), without_id, twice
 
 
-def _with_ids(
-    records: NDArray[np.void], camera: str, final_ids: FinalIds
-) -> tuple[NDArray[np.void], NDArray[np.int64]]:
-    """The records whose stay has a global id, and those ids (N,)."""
-    stays, stay_of_row = np.unique(records["track_id"], return_inverse=True)
-    known = np.array([(camera, int(s)) in final_ids for s in stays], bool)
-    ids = np.array([final_ids.get((camera, int(s)), (0, 0.0))[0] for s in stays], np.int64)
-    keep = known[stay_of_row]
-    return records[keep], ids[stay_of_row[keep]]
+def _global_ids(track_ids: NDArray[np.int64], camera: str, final_ids: FinalIds) -> NDArray[np.int64]:
+    """The global id of each row's stay, -1 where it has none: one look-up per stay, not per row."""
+    stays, stay_of_row = np.unique(track_ids, return_inverse=True)
+    return np.array([final_ids.get((camera, stay), (-1, 0.0))[0] for stay in stays.tolist()], np.int64)[stay_of_row]
 
 
-def _filled(
-    records: NDArray[np.void], ids: NDArray[np.int64], looked_at: NDArray[np.void], max_gap_s: float
-) -> tuple[NDArray[np.void], NDArray[np.int64]]:
-    """Add linearly interpolated boxes where a stay misses frames for at most `max_gap_s`.
+def _filled(camera: str, records: NDArray[np.void], looked_at: NDArray[np.void], max_gap_s: float) -> NDArray[np.void]:
+    """The records with the short holes of every stay filled.
 
-    `looked_at` holds the journal's records of this camera: its frames are the ones that can be filled. With a
-    detection stride the frames between are not in the journal, and they are not invented here. The score of a filled
-    box is the lower of its two ends.
+    `looked_at` holds all the journal's records of this camera: its frames are the ones that can be filled. With a
+    detection stride the frames between are not in the journal, and they are not invented here.
     """
     frames, first = np.unique(looked_at["frame"], return_index=True)
     times_s = looked_at["time_s"][first]
-    order = np.lexsort((records["frame"], records["track_id"]))
-    rows, row_ids = records[order], ids[order]
-    at = np.searchsorted(frames, rows["frame"])
-    missing = np.where(
-        (rows["track_id"][1:] == rows["track_id"][:-1]) & (rows["time_s"][1:] - rows["time_s"][:-1] <= max_gap_s),
-        np.diff(at) - 1,
-        0,
-    ).clip(0)
-    left = np.repeat(np.arange(len(missing)), missing)
-    if not len(left):
-        return records, ids
-    step = np.arange(len(left)) - np.repeat(np.cumsum(missing) - missing, missing) + 1
-    new = np.empty(len(left), BOX_RECORD)
-    new["frame"], new["time_s"] = frames[at[left] + step], times_s[at[left] + step]
-    new["track_id"] = rows["track_id"][left]
-    a, b = rows[left], rows[left + 1]
-    part = ((new["time_s"] - a["time_s"]) / (b["time_s"] - a["time_s"]))[:, None]
-    new["box"] = a["box"] * (1 - part) + b["box"] * part
-    new["score"] = np.minimum(a["score"], b["score"])
-    return np.concatenate([records, new]), np.concatenate([ids, row_ids[left]])
+    records = records[np.lexsort((records["frame"], records["track_id"]))]
+    at = np.searchsorted(frames, records["frame"])
+    holes = (np.diff(records["track_id"]) == 0) & (np.diff(at) > 1)
+    parts = [records]
+    for stay in np.unique(records["track_id"][1:][holes]):
+        low, high = np.searchsorted(records["track_id"], [stay, stay + 1])
+        rows, span = records[low:high], slice(at[low], at[high - 1] + 1)
+        seen = Tracklet(camera, int(stay), rows["time_s"].copy(), rows["box"].copy(), rows["score"].copy())
+        filled = fill_gaps(seen, times_s[span], max_gap_s)
+        added = ~np.isin(filled.times_s, rows["time_s"])
+        new = np.zeros(int(added.sum()), BOX_RECORD)
+        new["time_s"], new["box"], new["score"] = filled.times_s[added], filled.boxes[added], filled.scores[added]
+        new["frame"] = frames[span][np.searchsorted(times_s[span], new["time_s"])]
+        new["track_id"] = stay
+        parts.append(new)
+    return np.concatenate(parts)
 
 
 def _tracks_schema() -> pa.Schema:
