@@ -18,7 +18,8 @@ FULL_HEIGHT_PX = 128.0
 """Height from which a crop is large enough to lose nothing: half of the encoders' input of 256 px."""
 
 HALF_SHARPNESS = 300.0
-"""Variance of the Laplacian of the 32x64 thumbnail at which the sharpness factor is halfway up."""
+"""Variance of the Laplacian of the 32x64 thumbnail at which the sharpness factor is halfway up. Below what crops in
+focus have (5th percentile 433 on PETS, 509 on TUD-Campus), so that only blur counts."""
 
 BORDER_PX = 2.0
 """A box this near to the image's border is taken to be cut by it: detectors stop a pixel or two short."""
@@ -74,7 +75,7 @@ def box_quality(box: NDArray[np.float32], size_px: tuple[int, int], score: float
     >>> box_quality(whole, (480, 640))
     1.0
     >>> box_quality(whole, (480, 640), overlap=0.5)
-    0.25
+    0.75
     >>> box_quality(np.array([0, 100, 20, 230], np.float32), (480, 640)) < 0.5
     True
     """
@@ -90,7 +91,10 @@ def box_quality(box: NDArray[np.float32], size_px: tuple[int, int], score: float
     # A walking person is 2 to 4 times as tall as wide; outside of that a limb, a group or half a body is in the box.
     shape = height / width
     quality *= min(1.0, shape / 1.6, 5.0 / shape)
-    return quality * (1.0 - min(max(overlap, 0.0), 1.0)) ** 2 * (0.5 + 0.5 * min(max(score, 0.0), 1.0))
+    # A person hidden by half is still known (TUD-Campus: margin over the best stranger .46 free, .42 at 40 to 60 %
+    # covered), then it falls fast (.29 at 60 to 80 %, none beyond): hence the square.
+    visible = 1.0 - min(max(overlap, 0.0), 1.0) ** 2
+    return quality * visible * (0.5 + 0.5 * min(max(score, 0.0), 1.0))
 
 
 def sharpness(image: NDArray[np.uint8]) -> float:

@@ -84,7 +84,7 @@ def _without_cast(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     light = np.maximum((pixels**GREY_NORM).mean(axis=(0, 1)) ** (1 / GREY_NORM), 1.0)
     pixels *= light.mean() / light
     pixels *= np.sqrt(USUAL_BRIGHTNESS / max(float(pixels.mean()), 1.0))
-    return np.clip(pixels, 0, 255) / 255
+    return np.clip(pixels, 0, 255) / np.float32(255)
 
 
 def _person_weight(image: NDArray[np.float32]) -> NDArray:
@@ -94,7 +94,7 @@ def _person_weight(image: NDArray[np.float32]) -> NDArray:
     lab = cv2.cvtColor(image, cv2.COLOR_BGR2LAB)
     sides = (lab[:, :2].mean(axis=1, keepdims=True), lab[:, -2:].mean(axis=1, keepdims=True))
     away = [np.linalg.norm(lab - cv2.blur(side, (1, 9)).reshape(HEIGHT_PX, 1, 3), axis=2) for side in sides]
-    unlike: NDArray[np.float32] = np.minimum(*away)
+    unlike = np.minimum(away[0], away[1])
     return _MIDDLE * (unlike / (unlike + BACKGROUND_LAB) + 0.1)
 
 

@@ -122,7 +122,7 @@ def test_a_kept_crop_is_a_copy() -> None:
 
 def test_a_hopeless_box_is_not_kept() -> None:
     keeper = KeyCrops()
-    assert not keeper.offer(checkered(), np.array([100, 50, 150, 180], np.float32), 0.0, overlap=0.95)
+    assert not keeper.offer(checkered(), np.array([100, 50, 150, 180], np.float32), 0.0, overlap=0.98)
     assert not keeper.offer(checkered(), np.array([500, 50, 550, 180], np.float32), 0.1)
     assert keeper.best() == []
 
