@@ -115,7 +115,7 @@ def text_scale(height_px: int) -> float:
     return float(np.clip(height_px / 720, 0.8, 2.5))
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=512)
 def text_patch(text: str, scale: float, background: Colour) -> Image:
     """(h, w, 3) picture of a line of text on a coloured ground, black or white, whichever reads better."""
     from PIL import Image as Pictures

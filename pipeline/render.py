@@ -61,7 +61,6 @@ def render_videos(
     A source that cannot be read again is reported in `errors`; the others are written. Raises FileNotFoundError when
     the run has no tracks.parquet, OutputError when a video cannot be written.
     """
-    run_dir = Path(run_dir)
     sources = [source for source in sources if not source.live]
     scribes = _scribes(Path(run_dir), [source.camera for source in sources])
     if not scribes:

@@ -99,6 +99,12 @@ def test_a_hand_over_is_written_below_and_an_ended_camera_is_dimmed(site):
     assert mosaic[-1][80, WIDTH + 20].mean() == pytest.approx(100, abs=8)
 
 
+def test_a_stopped_run_is_drawn_as_far_as_it_got(site):
+    run_dir, sources = site
+    assert render_videos(run_dir, sources, until_s=1.05).frames == 22
+    assert len(decoded(run_dir / "video" / "a.mp4")) == len(decoded(run_dir / "video" / "mosaic.mp4")) == 11
+
+
 def test_cameras_of_other_rates_and_sizes_share_the_clock(tmp_path):
     sources = [
         Source("wide", clip(tmp_path / "wide.mp4", 30, (160, 64))),

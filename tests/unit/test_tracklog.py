@@ -379,6 +379,18 @@ def test_gaps_are_filled_where_the_camera_looked(tmp_path):
     assert read_tracks(tmp_path).num_rows == 4
 
 
+def test_smoothing_takes_jitter_out_of_each_stay_alone(tmp_path):
+    with RunJournal(tmp_path) as journal:
+        for index in range(40):
+            boxes(journal, "a", index, (1, 100 + index + 2 * (-1) ** index, 1), (2, 300, 1))
+    ids = {("a", 1): (1, 1.0), ("a", 2): (2, 1.0)}
+    finish_run(tmp_path, ids, smooth_s=0.3)
+    table = read_tracks(tmp_path).to_pylist()
+    walker = np.array([row["x1"] for row in table if row["global_id"] == 1])
+    assert np.abs(walker - (100 + np.arange(40))).max() < 1.0
+    assert [row["x1"] for row in table if row["global_id"] == 2] == pytest.approx([300.0] * 40)
+
+
 def test_a_missing_run_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="finished run"):
         read_tracks(tmp_path)
