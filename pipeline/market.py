@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.ranking import evaluate_ranking
-from reid.reranking import rerank
+from reid.ranking import evaluate_ranking, smallest
+from reid.reranking import K1, rerank
 from st_model.market1501 import JUNK, MarketImages, people_of, read_names, read_sequence_lengths
 from st_model.paper import (
     DelayTable,
@@ -81,6 +81,9 @@ def test_reid(
         raise MarketTestError(f"{train}: no labelled people in it, so there is nothing to learn delays from")
     if not (images.person > 0).any():
         raise MarketTestError(f"{gallery}: no labelled people in it, so no query can be answered")
+
+    if len(queries) + int((images.person != JUNK).sum()) < K1 + 2:
+        raise MarketTestError(f"re-ranking compares {K1} neighbours: queries and gallery need {K1 + 2} images together")
 
     similarity = query_rows @ gallery_rows.T
     density = paper_density(training)
@@ -150,7 +153,7 @@ def fit_slope(
         if not len(elsewhere):
             continue
         cosine = similarity[query, elsewhere]
-        best = np.argsort(-cosine, kind="stable")[:FIT_NEIGHBOURS]
+        best = smallest(-cosine, min(FIT_NEIGHBOURS, len(cosine)))
         level = float(cosine[best[:FIT_BEST]].mean())
         same = gallery.person[elsewhere[best]] == queries.person[query]
         levels.append(level)
@@ -158,7 +161,10 @@ def fit_slope(
         ratios.append(np.where(same, _SURE, 0.0) if known else delays[elsewhere[best]])
     if not values:
         raise MarketTestError("no gallery image is in another camera than its query: nothing to compare")
-    slope, intercept = fit_by_delays(np.concatenate(values), np.concatenate(ratios))
+    try:
+        slope, intercept = fit_by_delays(np.concatenate(values), np.concatenate(ratios))
+    except ValueError as error:
+        raise MarketTestError(f"the slope of appearance cannot be fitted: {error}") from error
     return AppearanceFit(slope, intercept - slope * float(np.mean(levels)))
 
 
@@ -175,7 +181,10 @@ def show(rows: Rows) -> None:
     from rich.table import Table
 
     columns = ("rank1", "rank5", "rank10", "mAP_trapezoid", "mAP_standard")
-    table = Table("ranking", *columns)
+    table = Table()
+    table.add_column("ranking", no_wrap=True)
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
     for name, row in rows.items():
         table.add_row(name, *(f"{row[column]:.4f}" for column in columns))
     Console().print(table)

@@ -13,16 +13,16 @@ from scipy import sparse
 
 from reid.ranking import smallest
 
+Floats = NDArray[np.floating]
+
 K1, K2, WEIGHT = 20, 6, 0.3  # Zhong 2017, section 4.1 (Market-1501)
 
 
-def rerank(
-    distances: NDArray[np.float32], n_queries: int, k1: int = K1, k2: int = K2, weight: float = WEIGHT
-) -> NDArray[np.float32]:
+def rerank(distances: Floats, n_queries: int, k1: int = K1, k2: int = K2, weight: float = WEIGHT) -> Floats:
     """New distances (Q, G) of queries to gallery from the distances among all of them.
 
-    distances  (Q + G, Q + G) float32, queries first; [i, j] is used as the distance seen from i. Rows are divided by
-               their maximum, as published. The array is not changed.
+    distances  (Q + G, Q + G) float32 or float64, queries first; [i, j] is used as the distance seen from i. Rows are
+               divided by their maximum, as published. The array is not changed.
     k1, k2     neighbours for reciprocity and for averaging, 1 <= k2 <= k1 + 1 < Q + G
     weight     share of the first distance in the result, [0, 1]
 
@@ -36,7 +36,7 @@ def rerank(
             f"need 1 <= k2 <= k1 + 1 < {n} rows and a weight in [0, 1], got k1 {k1}, k2 {k2}, weight {weight}"
         )
     near = np.empty((n, k1 + 1), np.intp)
-    furthest = np.empty(n, np.float32)
+    furthest = np.empty(n, distances.dtype)
     for i, row in enumerate(distances):
         near[i] = smallest(row, k1 + 1)
         furthest[i] = row.max()
@@ -44,7 +44,8 @@ def rerank(
         raise ValueError("distances must be finite")
     furthest[furthest == 0] = 1.0  # a row of zeros stays a row of zeros
     encoding = _encode(distances, furthest, near, k1)
-    encoding = (_pick(near[:, :k2], n) @ encoding).tocsr() / np.float32(k2)
+    encoding = (_pick(near[:, :k2], n) @ encoding).tocsr()
+    encoding.data /= k2
     out = _jaccard(encoding, n_queries)
     out *= 1 - weight
     out += weight * distances[:n_queries, n_queries:] / furthest[:n_queries, None]
@@ -64,9 +65,7 @@ def _mutual(near: NDArray[np.intp], k: int) -> sparse.csr_array:
     return forward.multiply(forward.T).tocsr()
 
 
-def _encode(
-    distances: NDArray[np.float32], furthest: NDArray[np.float32], near: NDArray[np.intp], k1: int
-) -> sparse.csr_array:
+def _encode(distances: Floats, furthest: Floats, near: NDArray[np.intp], k1: int) -> sparse.csr_array:
     """Rows of weights over each image's expanded reciprocal neighbours; each row sums to 1 (equations 4, 5 and 10)."""
     mutual, half = _mutual(near, k1), _mutual(near, int(np.around(k1 / 2)))
     size = np.diff(half.indptr)
@@ -80,15 +79,15 @@ def _encode(
     expanded.sort_indices()
     row = np.repeat(np.arange(len(near)), np.diff(expanded.indptr))
     values = np.exp(-distances[row, expanded.indices] / furthest[row])
-    total = np.bincount(row, values, minlength=len(near)).astype(np.float32)
+    total = np.bincount(row, values, minlength=len(near)).astype(distances.dtype)
     return sparse.csr_array((values / total[row], expanded.indices, expanded.indptr), shape=mutual.shape)
 
 
-def _jaccard(encoding: sparse.csr_array, n_queries: int) -> NDArray[np.float32]:
+def _jaccard(encoding: sparse.csr_array, n_queries: int) -> Floats:
     """1 - shared / joint weight of queries with gallery images (equation 12); rows sum to 1: joint = 2 - shared."""
     n = encoding.shape[0]
     gallery = encoding[n_queries:].tocsc()
-    out = np.empty((n_queries, n - n_queries), np.float32)
+    out = np.empty((n_queries, n - n_queries), encoding.dtype)
     for i in range(n_queries):
         span = slice(encoding.indptr[i], encoding.indptr[i + 1])
         own, columns = encoding.data[span], encoding.indices[span]

@@ -21,7 +21,7 @@ from st_model.market1501 import CAMERAS, MarketImages, image_gaps, mean_gaps
 BIN_FRAMES = 100  # published code
 BINS = 5000  # published code
 SIGMA_BINS = 50.0  # published code; the calibrated score uses its own
-LAMBDA_APPEARANCE, GAMMA_APPEARANCE = 1.0, 5.0  # paper, section 4.1 (lambda0, gamma0)
+GAMMA_APPEARANCE = 5.0  # paper, section 4.1 (gamma0; lambda0 is 1)
 LAMBDA_TRANSITION, GAMMA_TRANSITION = 2.0, 5.0  # paper, section 4.1 (lambda1, gamma1)
 
 CALIBRATED_SIGMA_BINS = 2.0
@@ -30,7 +30,8 @@ CALIBRATED_FLOOR = 0.1
 .02 to .4 by the likelihood of held-out people (ten folds over the 751 training people, names only; log-likelihood ratio
 against a uniform delay 3.97 nats, with the paper's mean gaps, 5 bins and .2: 3.62)."""
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
+"""float32 for speed, or float64 where exactness is asked for; both streams in the same."""
 Doubles = NDArray[np.float64]
 
 
@@ -38,7 +39,7 @@ Doubles = NDArray[np.float64]
 class DelayTable:
     """A number per (query camera, gallery camera, delay): look-up costs one index.
 
-    values  (CAMERAS, CAMERAS, 2 * bins + 2) float32 [query, gallery, slot]. Slot bins + 1 + k: query later by k bins;
+    values  (CAMERAS, CAMERAS, 2 * bins + 2) [query, gallery, slot]. Slot bins + 1 + k: query later by k bins;
             slot bins - k: query not later, k bins apart; the two end slots: further apart than the horizon.
     """
 
@@ -57,7 +58,7 @@ class DelayTable:
         gap = np.empty(len(gallery))
         later = np.empty(len(gallery), np.bool_)
         slot = np.empty(len(gallery), np.intp)
-        out = np.empty(len(gallery), np.float32)
+        out = np.empty(len(gallery), self.values.dtype)
         flat = np.ascontiguousarray(self.values.reshape(CAMERAS, -1))
         for camera, frame in zip(queries.camera.tolist(), queries.frame.tolist(), strict=True):
             np.subtract(frame, frames, out=gap)
@@ -71,8 +72,8 @@ class DelayTable:
             yield out
 
     def dense(self, queries: MarketImages, gallery: MarketImages) -> Floats:
-        """(Q, G) float32 of all values at once."""
-        out = np.empty((len(queries), len(gallery)), np.float32)
+        """(Q, G) of all values at once."""
+        out = np.empty((len(queries), len(gallery)), self.values.dtype)
         for row, values in zip(out, self.rows(queries, gallery), strict=True):
             row[:] = values
         return out
@@ -120,21 +121,19 @@ def paper_density(training: MarketImages, sigma_bins: float = SIGMA_BINS) -> Dou
     return parzen(histogram(*mean_gaps(training)), sigma_bins)
 
 
-def delay_table(density: Doubles, outside: float = 0.0) -> DelayTable:
+def delay_table(density: Doubles, outside: float = 0.0, dtype: type[np.floating] = np.float32) -> DelayTable:
     """Lay [to, from, bin] out for look-ups; `outside` is the value beyond the horizon."""
     bins = density.shape[-1]
-    values = np.full((CAMERAS, CAMERAS, 2 * bins + 2), outside, np.float32)
+    values = np.full((CAMERAS, CAMERAS, 2 * bins + 2), outside, dtype)
     values[:, :, bins + 1 : -1] = density
     values[:, :, 1 : bins + 1] = density.swapaxes(0, 1)[:, :, ::-1]
     return DelayTable(values)
 
 
-def paper_weights(
-    density: Doubles, lambda_transition: float = LAMBDA_TRANSITION, gamma_transition: float = GAMMA_TRANSITION
-) -> DelayTable:
+def paper_weights(density: Doubles, dtype: type[np.floating] = np.float32) -> DelayTable:
     """The transition's logistic of every table cell: 1 / (1 + lambda1 exp(-gamma1 p))."""
-    weights = 1.0 / (1.0 + lambda_transition * np.exp(-gamma_transition * density))
-    return delay_table(weights, 1.0 / (1.0 + lambda_transition))
+    weights = 1.0 / (1.0 + LAMBDA_TRANSITION * np.exp(-GAMMA_TRANSITION * density))
+    return delay_table(weights, 1.0 / (1.0 + LAMBDA_TRANSITION), dtype)
 
 
 def constant_density(value: float) -> Doubles:
@@ -153,8 +152,6 @@ def join_paper(similarity: Floats, weights: DelayTable, queries: MarketImages, g
     for row, weight in zip(similarity, weights.rows(queries, gallery), strict=True):
         np.multiply(row, -GAMMA_APPEARANCE, out=row)
         np.exp(row, out=row)
-        if LAMBDA_APPEARANCE != 1.0:
-            np.multiply(row, LAMBDA_APPEARANCE, out=row)
         np.add(row, 1.0, out=row)
         np.divide(weight, row, out=row)
     return similarity
