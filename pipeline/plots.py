@@ -163,3 +163,41 @@ def _figure(width_in: float, height_in: float) -> tuple[Any, Any]:
 def _save(figure: Any, path: Path) -> None:
     with atomic(Path(path)) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
+
+
+def plot_camera_graph(path: Path, moves: pa.Table) -> None:
+    """Write a PNG of the cameras and who goes where: an arrow per direction, as wide as it is used.
+
+    moves  the transitions table (pipeline/movements.py); labels give the number of moves and their median delay
+
+    Raises OutputError when the file cannot be written.
+    """
+    pairs: dict[tuple[str, str], list[float]] = {}
+    for row in moves.to_pylist():
+        pairs.setdefault((row["from_camera"], row["to_camera"]), []).append(row["delay_s"])
+    names = sorted({name for pair in pairs for name in pair})
+    figure, axes = _figure(7.0, 5.0 if len(names) < 8 else 7.0)
+    axes.set_axis_off()
+    axes.set_title("moves (median delay)", loc="left", fontsize=11)
+    axes.set_aspect("equal")
+    axes.set_xlim(-1.45, 1.45)
+    axes.set_ylim(-1.25, 1.25)
+    angles = np.pi - 2 * np.pi * np.arange(len(names)) / max(len(names), 1)
+    places = {name: np.array([np.cos(a), np.sin(a)]) for name, a in zip(names, angles, strict=True)}
+    most = max(map(len, pairs.values()), default=1)
+    for (origin, to), delays in pairs.items():
+        start, end = places[origin], places[to]
+        width = 0.8 + 4.2 * len(delays) / most
+        arrow = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=0.18", "shrinkA": 22, "shrinkB": 22, "color": _CURVE}
+        arrow |= {"mutation_scale": 9 + 2 * width, "linewidth": width, "alpha": 0.55}
+        axes.annotate("", xy=end, xytext=start, arrowprops=arrow)
+        along = end - start
+        aside = np.array([along[1], -along[0]]) * 0.13  # the side to which arc3 bends
+        label = f"{len(delays)} ({float(np.median(delays)):.0f} s)"
+        axes.text(*(start + 0.5 * along + aside), label, ha="center", va="center", fontsize=8, color="#333333")
+    for name, place in places.items():
+        box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": _GREY}
+        axes.text(*place, name, ha="center", va="center", fontsize=10, bbox=box, zorder=3)
+    if not pairs:
+        axes.text(0, 0, "nobody went from one camera to another", ha="center", color=_GREY)
+    _save(figure, path)

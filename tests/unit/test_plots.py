@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline import plots
 from pipeline.atomic import OutputError
-from pipeline.plots import MAX_PERSONS, median_delay_s, plot_timeline, plot_transition
+from pipeline.plots import MAX_PERSONS, median_delay_s, plot_camera_graph, plot_timeline, plot_transition
 
 
 @pytest.fixture
@@ -121,3 +121,27 @@ def test_nobody_is_a_picture_too(tmp_path, drawn):
 def test_a_picture_that_cannot_be_written_is_one_clear_line(tmp_path):
     with pytest.raises(OutputError, match="cannot write"):
         plot_timeline(tmp_path / "absent" / "t.png", tracks(("a", 1, 1, 0.0, 1.0)))
+
+
+def moves(*rows: tuple[str, str, float]) -> pa.Table:
+    names = ("from_camera", "to_camera", "delay_s")
+    types = (pa.string(), pa.string(), pa.float64())
+    columns = list(zip(*rows, strict=True)) or [()] * 3
+    return pa.table({n: pa.array(c, t) for n, c, t in zip(names, columns, types, strict=True)})
+
+
+def test_the_camera_graph_has_an_arrow_per_direction(tmp_path, drawn):
+    plot_camera_graph(tmp_path / "g.png", moves(("a", "b", 4.0), ("a", "b", 8.0), ("b", "a", 3.0), ("c", "a", 1.0)))
+    axes = drawn[0]
+    texts = {text.get_text(): text for text in axes.texts}
+    assert {"a", "b", "c", "2 (6 s)", "1 (3 s)", "1 (1 s)"} <= set(texts)
+    arrows = [text.arrow_patch for text in axes.texts if getattr(text, "arrow_patch", None)]
+    assert len(arrows) == 3
+    assert arrows[0].get_linewidth() > arrows[1].get_linewidth() == arrows[2].get_linewidth()
+    to_b, to_a = texts["2 (6 s)"].get_position(), texts["1 (3 s)"].get_position()
+    assert np.hypot(to_b[0] - to_a[0], to_b[1] - to_a[1]) > 0.2  # labels of the two directions stand apart
+
+
+def test_a_site_without_moves_has_a_graph_that_says_so(tmp_path, drawn):
+    plot_camera_graph(tmp_path / "g.png", moves())
+    assert [text.get_text() for text in drawn[0].texts] == ["nobody went from one camera to another"]
