@@ -10,7 +10,7 @@ import colorsys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,7 +179,12 @@ def letterbox(image: Image, width: int, height: int) -> Image:
         return image
     ratio = min(width / wide, height / high)
     size = (min(width, max(1, round(wide * ratio))), min(height, max(1, round(high * ratio))))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)
+    whole = min(int(1 / ratio), high, wide)
+    small: Any = image
+    if whole > 1:  # by a whole factor first, without aliasing: area averaging by a broken one takes ten times as long
+        even = image[: high // whole * whole, : wide // whole * whole]
+        small = cv2.resize(even, (wide // whole, high // whole), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
     canvas = np.zeros((height, width, 3), np.uint8)
     left, top = (width - size[0]) // 2, (height - size[1]) // 2
     canvas[top : top + size[1], left : left + size[0]] = small

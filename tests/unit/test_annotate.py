@@ -126,6 +126,23 @@ def test_letterbox_keeps_the_aspect():
     assert letterbox(picture, 100, 50) is picture
 
 
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(2, 90), st.integers(2, 90))
+def test_any_picture_can_be_fitted(width, height, into_width, into_height):
+    fitted = letterbox(np.full((height, width, 3), 200, np.uint8), into_width, into_height)
+    assert fitted.shape == (into_height, into_width, 3)
+    shown = np.argwhere(fitted[..., 0] == 200)
+    tall, wide = shown.max(0) - shown.min(0) + 1
+    ratio = min(into_width / width, into_height / height)
+    assert abs(wide - max(1, width * ratio)) <= 1 and abs(tall - max(1, height * ratio)) <= 1
+
+
+def test_fine_stripes_turn_grey_when_a_picture_is_made_small():
+    stripes = np.zeros((240, 320, 3), np.uint8)
+    stripes[:, ::2] = 200
+    fitted = letterbox(stripes, 75, 56).astype(int)
+    assert np.abs(fitted[5:-5, 5:-5] - 100).max() <= 2
+
+
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(-30, 30), st.integers(-30, 30))
 def test_a_patch_is_pasted_inside(width, height, left, top):
     image = np.zeros((10, 10, 3), np.uint8)
