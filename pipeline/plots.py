@@ -59,7 +59,8 @@ def plot_transition(
     evidence = float(counts.sum())
     edges_s = origin_s + bin_s * np.arange(len(counts) + 1)
     if evidence > 0:
-        axes.bar(edges_s[:-1], counts / evidence / bin_s, bin_s, align="edge", color=_BARS, label="observed")
+        # One outline: a bar each of 2,000 bins takes matplotlib more than a second.
+        axes.stairs(counts / evidence / bin_s, edges_s, fill=True, color=_BARS, label="observed")
     axes.plot(edges_s[:-1] + bin_s / 2, density / bin_s, color=_CURVE, linewidth=1.8, label="Parzen estimate")
     median_s = median_delay_s(counts, bin_s, origin_s)
     if median_s is not None:

@@ -1,6 +1,6 @@
 """Replay: any sightings.parquet through the matcher again, with these settings or others. No video, no Redis.
 
-The same sightings, settings and starting tables give the same decisions, bit for bit (st_reid.md section 7, invariant 7).
+The same sightings, settings and starting tables give the same decisions, bit for bit.
 """
 
 from __future__ import annotations

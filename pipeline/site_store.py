@@ -83,9 +83,7 @@ def open_store(config: Config, settings: TableSettings) -> Iterator[tuple[Store,
 def open_site(config: Config, settings: TableSettings, *, fresh: bool = False) -> Iterator[SiteStore]:
     """Open a site for a run: its tables as they are, or empty ones with `fresh`. Raises the StoreError tree."""
     with open_store(config, settings) as (store, revive):
-        if fresh:
-            store.reset()
-        with TableWriter(store, state_dir(config), revive=revive) as writer:
+        with TableWriter(store, state_dir(config), fresh=fresh, revive=revive) as writer:
             tables = TransitionTables(settings)
             start = tuple(writer.news())
             tables.add(start)

@@ -12,7 +12,7 @@ from pipeline.plots import median_delay_s
 from pipeline.site_plots import plot_tables
 from pipeline.site_store import open_store
 from pipeline.tables_file import read_tables, write_tables
-from st_model.counts import increments_of
+from st_model.counts import increments_of, summed
 from st_model.store import Store
 from st_model.transitions import TransitionTables
 
@@ -72,11 +72,11 @@ def export(config: MatchConfig, path: Path) -> int:
 def import_(config: MatchConfig, path: Path) -> int:
     """Add the counts of a file to the site's, in one step; returns the number of pairs added.
 
-    Counts add, so importing twice counts twice: `reset` first to replace what is there.
+    A file is counted once, however often it is imported; `reset` first to replace what is there.
     """
     added = read_tables(path, config.tables)
     with open_store(config, config.tables) as (store, _):
-        store.flush(list(added.items()), 1)
+        store.add_counts(summed(added.items()), path.name)
     return len(added.pairs())
 
 
