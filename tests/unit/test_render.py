@@ -105,6 +105,19 @@ def test_a_stopped_run_is_drawn_as_far_as_it_got(site):
     assert len(decoded(run_dir / "video" / "a.mp4")) == len(decoded(run_dir / "video" / "mosaic.mp4")) == 11
 
 
+def test_an_interrupted_rendering_leaves_playable_videos(site):
+    run_dir, sources = site
+
+    def interrupt(frames: int) -> None:
+        if frames >= 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render_videos(run_dir, sources, on_progress=interrupt)
+    assert [len(decoded(run_dir / "video" / f"{name}.mp4")) for name in "ab"] == [15, 15]
+    assert len(decoded(run_dir / "video" / "mosaic.mp4")) >= 13  # a picture is written when the next one comes
+
+
 def test_cameras_of_other_rates_and_sizes_share_the_clock(tmp_path):
     sources = [
         Source("wide", clip(tmp_path / "wide.mp4", 30, (160, 64))),
