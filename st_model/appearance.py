@@ -28,10 +28,12 @@ WHITEN_RIDGE = 0.1
 """Added to the eigenvalues, as a share of the largest. Measured on six cameras: .05 to .1 best, 0.2 as good as .1 for a
 network that knows the site."""
 SLOPE_Z = 1.4
-OFFSET_Z, OFFSET_PER_Z = -0.7, -0.49
-"""Log-odds = SLOPE_Z z + OFFSET_Z + OFFSET_PER_Z m, where z is the cosine in units of the strangers' standard deviation and
-m the mean z of one person's pairs. Labelled fits of two very different networks on 64 to 3051 stays: slope 1.6 to 1.8;
-offset -2.7 where m = 3.9 and -4.4 where m = 7.5."""
+OFFSET_Z, OFFSET_PER_Z, LEAST_OFFSET = 2.9, -1.26, -2.2
+"""Log-odds = SLOPE_Z z + OFFSET_Z + OFFSET_PER_Z m, where z is the cosine in units of the strangers' standard deviation
+(below their median: their upper tail is contaminated) and m the mean z of one person's pairs. Labelled fits of two
+very different networks give a slope of 1.6 to 1.8 full deviations. The offset is stricter than theirs for a network that
+separates well: what confuses it are look-alikes, which a fit to the bulk does not see. Both were chosen once, together,
+on the six cameras of market_stream; m is about 5 for a network that never saw the site and 7 for one that did."""
 USUAL_Z, USUAL_PAIRS = 4.5, 20.0
 """m before it was measured, and how many pairs of one person that guess is worth."""
 
@@ -45,6 +47,7 @@ class Basis:
     projection   (D, D) float32 or None: not whitened
     calibration  of cosines in this basis
     stays        number of closed stays it was fitted to
+    agreement    cosine expected of two stays of one person, or None when not known
 
     >>> raw = Basis(None, {}, None, Calibration(20.0, -12.0), 0)
     >>> raw.vector("lobby", np.array([0.6, 0.8], np.float32))
@@ -56,6 +59,7 @@ class Basis:
     projection: NDArray[np.float32] | None
     calibration: Calibration
     stays: int
+    agreement: float | None = None
 
     def vector(self, camera: str, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         """(D,) float32 unit vector of one embedding."""
@@ -98,8 +102,8 @@ def fit_basis(
     if whiten:
         projection = _whitening(vectors)
         vectors = _unit(vectors @ projection)
-    calibration = calibrate_by_time(vectors, names, entered_s, last_s)
-    return Basis(basis.site_mean, means, projection, calibration, stays)
+    calibration, agreement = calibrate_by_time(vectors, names, entered_s, last_s)
+    return Basis(basis.site_mean, means, projection, calibration, stays, agreement)
 
 
 def _whitening(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -116,11 +120,12 @@ MOST_STAYS = 1500
 
 def calibrate_by_time(
     vectors: NDArray[np.float32], cameras: NDArray[np.str_], entered_s: NDArray[np.float64], last_s: NDArray[np.float64]
-) -> Calibration:
+) -> tuple[Calibration, float]:
     """Fit slope and offset from the times alone.
 
     Near and far pairs are two mixtures of the same two distributions, one person and two strangers, in different shares.
     Subtracting the strangers' share of the near pairs leaves the mean of one person's pairs; slope and offset follow.
+    Returns the calibration and the mean cosine of one person's pairs.
     """
     v, cam, t0, t1 = vectors[-MOST_STAYS:], cameras[-MOST_STAYS:], entered_s[-MOST_STAYS:], last_s[-MOST_STAYS:]
     i, j = np.triu_indices(len(v), 1)
@@ -138,7 +143,8 @@ def calibrate_by_time(
     excess_z = float(z[near].sum()) - strangers_near * (float(z[far].mean()) if far.any() else 0.0)
     mean_z = (excess_z + USUAL_PAIRS * USUAL_Z) / (same_near + USUAL_PAIRS)
     slope = SLOPE_Z / max(spread, 1e-6)
-    return Calibration(slope, OFFSET_Z + OFFSET_PER_Z * mean_z - slope * median)
+    offset = min(OFFSET_Z + OFFSET_PER_Z * mean_z, LEAST_OFFSET)
+    return Calibration(slope, offset - slope * median), median + mean_z * spread
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

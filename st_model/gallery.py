@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from st_model.appearance import Basis
 from st_model.ledger import StayKey
+from st_model.transitions import Increment
+
+
+MOST_STAYS = 64
+"""Stays an identity remembers; older ones keep their id but are no longer looked at."""
+COHERENCE = 4.0
+"""How strongly prototypes that disagree shorten their mean."""
 
 
 @dataclass(eq=False)
@@ -30,6 +39,11 @@ class Stay:
     last_box: NDArray[np.float32] | None = None
     global_id: int = 0
     confirmed: bool = False
+    vector: NDArray[np.float32] | None = None
+    """`embedding` in the gallery's basis, kept so that it is computed once per basis."""
+    taught: Increment | None = None
+    taught_from: StayKey | None = None
+    """What the link into this stay taught the tables, and the stay it came from."""
 
     @property
     def key(self) -> StayKey:
@@ -150,6 +164,8 @@ class Gallery:
         stay.global_id = global_id
         identity.stays.append(stay)
         identity.stays.sort(key=lambda s: s.order)
+        if len(identity.stays) > MOST_STAYS and identity.stays[0].closed:
+            del identity.stays[0]
         return self.touch(global_id)
 
     def take(self, stay: Stay) -> None:
@@ -174,6 +190,14 @@ class Gallery:
         identity.prototypes = kept[-self.most :]
         self.touch(identity.global_id)
 
+    def join(self, global_id: int, into_id: int) -> None:
+        """Give all stays of one identity to another."""
+        for stay in list(self.identities[global_id].stays):
+            confirmed = stay.confirmed
+            self.give(stay, into_id)
+            if confirmed:
+                self.confirm(stay)
+
     def remove(self, global_id: int) -> None:
         """Forget an identity."""
         slot = self._slot.pop(global_id)
@@ -195,17 +219,37 @@ class Gallery:
         self._vectors[slot] = self.vector_of(identity)
 
     def vector_of(self, identity: Identity, without: Stay | None = None) -> NDArray[np.float32]:
-        """(D,) mean direction of the prototypes (or, as long as there is none, of the newest stay), one stay left out."""
+        """(D,) mean direction of the prototypes (or, as long as there is none, of the newest stay), one stay left out.
+
+        Of unit length, or shorter when the prototypes agree less than one person's do.
+        """
         own = [s for s in identity.prototypes if without is None or s.key != without.key]
         if not own:
             own = [s for s in identity.stays if without is None or s.key != without.key][-1:]
-        rows = self.basis.vectors([s.camera for s in own], np.stack([s.embedding for s in own]))
-        mean = rows.mean(axis=0)
-        return np.asarray(mean / max(float(np.sqrt(mean @ mean)), 1e-6), dtype=np.float32)
+        if len(own) == 1:
+            return self.vector(own[0])
+        total = np.sum([self.vector(s) for s in own], axis=0)
+        norm = max(float(np.sqrt(total @ total)), 1e-6)
+        length = 1.0
+        if (
+            self.basis.agreement is not None
+        ):  # prototypes that disagree are hardly one person: less of a match for anybody
+            n, rho = len(own), min(max(self.basis.agreement, 0.0), 1.0)
+            length = min(1.0, norm / float(np.sqrt(n + n * (n - 1) * rho))) ** COHERENCE
+        return np.asarray(total * (length / norm), dtype=np.float32)
+
+    def vector(self, stay: Stay) -> NDArray[np.float32]:
+        """(D,) unit vector of a stay's embedding in the gallery's basis."""
+        if stay.vector is None:
+            stay.vector = self.basis.vector(stay.camera, stay.embedding)
+        return stay.vector
 
     def change_basis(self, basis: Basis) -> None:
         """Compare everybody in another basis from now on."""
         self.basis = basis
+        for identity in self.identities.values():
+            for stay in identity.stays:
+                stay.vector = None
         for global_id in self.identities:
             self.touch(global_id)
 
@@ -224,3 +268,31 @@ class Gallery:
                 setattr(self, name, new)
         self._used += 1
         return self._used - 1
+
+    def layout(self, number: Mapping[int, int]) -> dict[str, Any]:
+        """The arrangement of identities and slots as plain values; `number` numbers stays by `id`."""
+        return {
+            "cameras": self.cameras,
+            "used": self._used,
+            "free": self._free,
+            "identities": [
+                [i, self._slot[i], [number[id(s)] for s in p.stays], [number[id(s)] for s in p.prototypes]]
+                for i, p in self.identities.items()
+            ],
+        }
+
+    @classmethod
+    def from_layout(cls, saved: Mapping[str, Any], stays: Sequence[Stay], basis: Basis) -> Gallery:
+        """A gallery as `layout` described it."""
+        gallery = cls(basis)
+        for camera in saved["cameras"]:
+            gallery.camera_index(camera)
+        if stays:
+            for _ in range(saved["used"]):
+                gallery._new_slot(len(stays[0].embedding))
+        gallery._free = list(saved["free"])
+        for global_id, slot, own, prototypes in saved["identities"]:
+            gallery.identities[global_id] = Identity(global_id, [stays[n] for n in own], [stays[n] for n in prototypes])
+            gallery._slot[global_id] = slot
+            gallery.touch(global_id)
+        return gallery

@@ -45,8 +45,12 @@ class MatchSettings:
     memory_s: float = 86400.0
     new_share: float = 0.3
     new_evidence: float = 30.0
+    caution: float = 2.5
     lift: float = 1.0
-    merge_at: float = 0.9
+    merge_at: float = 0.95
+    merge_time: float = 6.0
+    merge_every_s: float = 600.0
+    split_at: float = 0.99
     centre_from: int = 64
     whiten_from: int = 512
     shown: int = 8
@@ -101,9 +105,9 @@ def hypotheses(
     """Score one stay against everybody. The stay itself is left out of its own identity."""
     basis = gallery.basis
     c = basis.calibration
-    vector = basis.vector(stay.camera, stay.embedding)
+    vector = gallery.vector(stay)
     own = stay.global_id
-    log_new = float(np.log(new_share))
+    log_new = float(np.log(new_share)) + settings.caution
     alive = gallery.ids > 0
     count = int(alive.sum()) - (1 if own and len(gallery.identities[own].stays) == 1 else 0)
     log_prior = float(np.log1p(-new_share)) - float(np.log(max(count, 1)))
@@ -180,11 +184,11 @@ def _look_up(
 
 
 def _largest_log_r(tables: TransitionTables, gallery: Gallery, camera: str, settings: MatchSettings) -> float:
-    best = 0.0
-    for name in gallery.cameras:
-        top = float(tables.log_ratio(name, camera).max()) + settings.lift * tables.log_lift(name, camera)
-        best = max(best, top)
-    return best
+    tops = (
+        tables.largest_log_ratio(name, camera) + settings.lift * tables.log_lift(name, camera)
+        for name in gallery.cameras
+    )
+    return max(0.0, *tops)
 
 
 def _empty() -> tuple[

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from st_model.gallery import Gallery, Identity, Stay
-from st_model.hypotheses import NEGLIGIBLE, MatchSettings, transition_between, twice
+from st_model.hypotheses import MatchSettings, transition_between, twice
 from st_model.ledger import Correction
 from st_model.transitions import TransitionTables
 
@@ -60,8 +60,10 @@ def _best_partner(
     c = gallery.basis.calibration
     identity = gallery.identities[global_id]
     cosine = gallery.vectors @ gallery.vectors[gallery.slot(global_id)]
-    best_r = np.log(tables.settings.bins)  # no density can exceed one whole bin
-    least = (-NEGLIGIBLE / 2 - c.b0 - best_r) / c.g0
+    wanted = float(logit(settings.merge_at))
+    share = new_share(identity.stays[0].camera, settings)
+    prior = float(np.log1p(-share) - np.log(share) - np.log(max(len(gallery) - 1, 1)))
+    least = (wanted - c.b0 - prior - settings.merge_time) / c.g0
     best: tuple[int, float] | None = None
     for slot in np.flatnonzero((cosine >= least) & (gallery.ids > 0)):
         other_id = int(gallery.ids[slot])
@@ -71,10 +73,7 @@ def _best_partner(
         chain = join_gain(identity, other, tables, settings)
         if chain is None:
             continue
-        later = max(identity.stays[0], other.stays[0], key=lambda s: s.order)
-        share = new_share(later.camera, settings)
-        prior = np.log1p(-share) - np.log(max(len(gallery) - 1, 1)) - np.log(share)
-        log_odds = c.g0 * float(cosine[slot]) + c.b0 + settings.g1 * chain + float(prior)
+        log_odds = c.g0 * float(cosine[slot]) + c.b0 + min(settings.g1 * chain, settings.merge_time) + prior
         if best is None or (log_odds, -other_id) > (best[1], -best[0]):
             best = other_id, log_odds
     return best

@@ -7,7 +7,8 @@ recent ones to be somebody else: w_i = q_i x product of (1 - q_k) over the more 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from scipy.special import expit
 
 from st_model.appearance import Basis
 from st_model.gallery import Stay
+from st_model.ledger import StayKey
 from st_model.transitions import ONE, Increment, TableSettings
 
 LEAST_WEIGHT = 0.5
@@ -22,6 +24,8 @@ LEAST_WEIGHT = 0.5
 LOITER_CAP = 4
 """Links of one appearance chain, pair and hour that may teach: a loiterer cannot define an edge."""
 CAP_PERIOD_S = 3600.0
+TWIN_S = 0.5
+"""Longest overlap of a broken track with its own twin that may teach."""
 Outage = tuple[str, float, float]
 """(camera, from_s, to_s): it was not watching; delays across an outage say nothing."""
 
@@ -52,6 +56,7 @@ class Teacher:
         self.closed_stays = 0
         """Ever seen, also those forgotten since."""
         self._vectors: NDArray[np.float32] | None = None
+        self._last_s = np.zeros(0)
         self._root: list[int] = []
         self._taught: dict[tuple[int, str, str, int], int] = {}
 
@@ -71,7 +76,11 @@ class Teacher:
             b = self.axes.bin_of(stay.entered_s - old.last_s)
             if b is not None and self._taught[cap] <= LOITER_CAP:
                 epoch = self.axes.epoch_of(stay.entered_s)
-                increments.append(Increment(old.camera, stay.camera, epoch, b, round(weight * ONE)))
+                stay.taught, stay.taught_from = (
+                    Increment(old.camera, stay.camera, epoch, b, round(weight * ONE)),
+                    old.key,
+                )
+                increments.append(stay.taught)
         self._remember(stay, own, root)
         return increments
 
@@ -83,12 +92,15 @@ class Teacher:
 
     def _link(self, stay: Stay, own: NDArray[np.float32], basis: Basis) -> tuple[int, float] | None:
         assert self._vectors is not None
-        last = np.array([s.last_s for s in self.stays])
+        last = self._last_s[: len(self.stays)]
         delay = stay.entered_s - last
-        other = np.array([s.camera != stay.camera for s in self.stays])
-        tolerance = 0.5
-        allowed = (delay >= self.axes.origin_s) & (delay < self.axes.horizon_s) & (other | (delay >= -tolerance))
+        allowed = (delay >= self.axes.origin_s) & (delay < self.axes.horizon_s)
         index = np.flatnonzero(allowed)
+        if len(index):
+            overlapping = index[
+                delay[index] < -TWIN_S
+            ]  # a person is not twice in one camera, but for a broken track's twin
+            index = np.setdiff1d(index, [n for n in overlapping if self.stays[n].camera == stay.camera])
         if not len(index):
             return None
         c = basis.calibration
@@ -114,13 +126,51 @@ class Teacher:
             del self.stays[:drop], self._root[:drop]
             assert self._vectors is not None
             self._vectors[: self.most] = self._vectors[drop : drop + self.most].copy()
+            self._last_s[: self.most] = self._last_s[drop : drop + self.most].copy()
             alive = set(self._root)
             self._taught = {k: v for k, v in self._taught.items() if k[0] in alive}
-        if self._vectors is None or len(self.stays) == len(self._vectors):
-            grown = np.zeros((max(64, 2 * len(self.stays)), len(own)), np.float32)
+        n = len(self.stays)
+        if self._vectors is None or n == len(self._vectors):
+            grown = np.zeros((max(64, 2 * n), len(own)), np.float32)
             if self._vectors is not None:
-                grown[: len(self.stays)] = self._vectors
+                grown[:n] = self._vectors
             self._vectors = grown
-        self._vectors[len(self.stays)] = own
+            self._last_s = np.concatenate([self._last_s[:n], np.zeros(len(grown) - n)])
+        self._vectors[n], self._last_s[n] = own, stay.last_s
         self.stays.append(stay)
         self._root.append(root)
+
+    def forget(self, keys: set[StayKey]) -> None:
+        """Erase stays and their embeddings."""
+        keep = [n for n, s in enumerate(self.stays) if s.key not in keys]
+        if self._vectors is not None:
+            self._vectors, self._last_s = self._vectors[keep].copy(), self._last_s[keep].copy()
+        self.stays, self._root = [self.stays[n] for n in keep], [self._root[n] for n in keep]
+
+    def layout(self, number: Mapping[int, int]) -> dict[str, Any]:
+        """Recent stays and caps as plain values; `number` numbers stays by `id`."""
+        return {
+            "stays": [number[id(s)] for s in self.stays],
+            "roots": self._root,
+            "closed_stays": self.closed_stays,
+            "taught": [[*key, n] for key, n in self._taught.items()],
+        }
+
+    @classmethod
+    def from_layout(
+        cls,
+        saved: Mapping[str, Any],
+        stays: Sequence[Stay],
+        basis: Basis,
+        axes: TableSettings,
+        outages: Sequence[Outage],
+    ) -> Teacher:
+        """A teacher as `layout` described it."""
+        teacher = cls(axes, outages)
+        teacher.stays = [stays[n] for n in saved["stays"]]
+        teacher._root = list(saved["roots"])
+        teacher.closed_stays = saved["closed_stays"]
+        teacher._taught = {(t[0], t[1], t[2], t[3]): t[4] for t in saved["taught"]}
+        teacher._last_s = np.array([s.last_s for s in teacher.stays])
+        teacher.change_basis(basis)
+        return teacher

@@ -67,8 +67,8 @@ class TableSettings:
     sigma_s: float = 4.0
     thin: float = 30.0
     floor: float = 0.1
-    floor_evidence: float = 4.0
-    pair_evidence: float = 4.0
+    floor_evidence: float = 2.0
+    pair_evidence: float = 20.0
     epoch_s: float = 86400.0
     half_life_epochs: float = 7.0
 
@@ -119,7 +119,7 @@ class TransitionTables:
         self._counts: dict[Pair, dict[int, NDArray[np.int64]]] = {}
         self._epoch = 0
         self._trust: dict[Pair, float] = {}
-        self._rows: dict[Pair, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._rows: dict[Pair, tuple[NDArray[np.float32], NDArray[np.float32], float]] = {}
         self._evidence: dict[Pair, float] = {}
         self._totals: tuple[dict[str, float], dict[str, float], float] | None = None
         self._neutral = np.zeros(self.settings.bins, np.float32)
@@ -182,23 +182,24 @@ class TransitionTables:
 
     def density(self, from_camera: str, to_camera: str) -> NDArray[np.float64]:
         """(bins,) probability of each delay bin, >= 0, sum 1; uniform for an unseen pair."""
-        s = self.settings
-        return density(
-            self.histogram(from_camera, to_camera),
-            sigma_bins=s.sigma_s / s.bin_s,
-            thin=s.thin,
-            floor=s.floor,
-            floor_evidence=s.floor_evidence,
-            trust=self.trust((from_camera, to_camera)),
-        )
+        return self._density((from_camera, to_camera), self.trust((from_camera, to_camera)))
 
     def log_ratio(self, from_camera: str, to_camera: str) -> NDArray[np.float32]:
         """(bins,) float32 log(density x horizon), read-only; zeros for an unseen pair."""
         return self._row((from_camera, to_camera))[0]
 
+    def trusted_log_ratio(self, from_camera: str, to_camera: str) -> NDArray[np.float32]:
+        """(bins,) log r as it would be without an alarm."""
+        pair = (from_camera, to_camera)
+        return self.log_ratio(*pair) if self.trust(pair) == 1.0 else log_ratio(self._density(pair, 1.0))
+
     def log_ratio_in_view(self, from_camera: str, to_camera: str) -> NDArray[np.float32]:
         """(bins,) float32: the same for somebody still in view in `from_camera`, whose exit is not known yet."""
         return self._row((from_camera, to_camera))[1]
+
+    def largest_log_ratio(self, from_camera: str, to_camera: str) -> float:
+        """Upper bound of both rows of a pair."""
+        return self._row((from_camera, to_camera))[2]
 
     def log_lift(self, from_camera: str, to_camera: str) -> float:
         """log of how much more often this pair of cameras follows each other than by chance; 0 when nothing is known."""
@@ -241,16 +242,27 @@ class TransitionTables:
             else:
                 del self._counts[pair]
 
-    def _row(self, pair: Pair) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _density(self, pair: Pair, trust: float) -> NDArray[np.float64]:
+        s = self.settings
+        return density(
+            self.histogram(*pair),
+            sigma_bins=s.sigma_s / s.bin_s,
+            thin=s.thin,
+            floor=s.floor,
+            floor_evidence=s.floor_evidence,
+            trust=trust,
+        )
+
+    def _row(self, pair: Pair) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
         row = self._rows.get(pair)
         if row is None:
             if pair not in self._counts:
-                return self._neutral, self._neutral
+                return self._neutral, self._neutral, 0.0
             probability = self.density(*pair)
-            row = (log_ratio(probability), log_ratio_in_view(probability))
-            for r in row:
-                r.setflags(write=False)
-            self._rows[pair] = row
+            exited, in_view = log_ratio(probability), log_ratio_in_view(probability)
+            exited.setflags(write=False)
+            in_view.setflags(write=False)
+            row = self._rows[pair] = (exited, in_view, float(exited.max()))  # a mean of r is never above its maximum
         return row
 
     def _forget_derived(self, pair: Pair) -> None:

@@ -1,0 +1,221 @@
+"""Camera clocks that disagree, estimated from the transition tables alone.
+
+If camera b's clock is D ahead of a's, somebody who walks from a to b for t seconds is measured at t + D, somebody who walks
+back at t - D. Put both directions on one axis (the way back mirrored): the mass lies around D, whatever t is, as long as
+people walk both ways; views that overlap sit at D itself. One number per pair, as many equations as pairs, one unknown
+per camera: a robust least-squares fit gives every camera's offset, and cycles of three cameras say how well they agree.
+Nothing is corrected here: offsets are reported, and applied only on request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from st_model.transitions import ONE, TransitionTables
+
+LEAST_LINKS = 5.0
+"""Observations a pair needs near its mode."""
+MODE_SIGMA_S = 15.0
+MODE_REACH_S = 150.0
+"""Walking times between neighbours spread over about this much around the mode."""
+USUAL_BIAS_S = 5.0
+"""Traffic is not equal both ways: the middle of a pair is uncertain by at least this much."""
+
+
+@dataclass(frozen=True)
+class PairOffset:
+    """How far the clock of `second` is ahead of that of `first`, by their own transitions: seconds, and standard error."""
+
+    first: str
+    second: str
+    offset_s: float
+    error_s: float
+    links: float
+
+
+@dataclass(frozen=True)
+class ClockOffset:
+    """A camera's clock against the site's: positive is ahead (late readings), negative is early.
+
+    error_s      one standard error, inflated by how much the pairs contradict each other
+    supported    False where no pair connects the camera with the others: the offset is then 0 and means nothing
+    """
+
+    camera: str
+    offset_s: float
+    error_s: float
+    supported: bool = True
+
+
+def pair_offsets(tables: TransitionTables, epochs: Sequence[int] | None = None) -> list[PairOffset]:
+    """Offsets of all pairs with enough evidence in the given epochs (all of them when None), sorted by name."""
+    cameras = sorted({c for pair in tables.pairs() for c in pair})
+    out = []
+    for n, a in enumerate(cameras):
+        for b in cameras[n + 1 :]:
+            delay, weight = _both_ways(tables, a, b, epochs)
+            found = _middle(delay, weight, tables.settings.bin_s)
+            if found is not None:
+                out.append(PairOffset(a, b, *found))
+    return out
+
+
+def clock_offsets(tables: TransitionTables, epochs: Sequence[int] | None = None) -> list[ClockOffset]:
+    """Offset of every camera, so that the median camera is right; sorted by name.
+
+    >>> from st_model.transitions import Increment, TableSettings
+    >>> axes = TableSettings(horizon_s=400.0)
+    >>> tables = TransitionTables(axes)
+    >>> tables.add([Increment("a", "b", 0, axes.bin_of(120.0), 20 * ONE), Increment("a", "c", 0, axes.bin_of(20.0), 20 * ONE)])
+    >>> tables.add([Increment("c", "a", 0, axes.bin_of(20.0), 20 * ONE), Increment("c", "b", 0, axes.bin_of(120.0), 20 * ONE)])
+    >>> [(c.camera, round(c.offset_s, -1)) for c in clock_offsets(tables)]
+    [('a', 0.0), ('b', 120.0), ('c', 0.0)]
+    """
+    cameras = sorted({c for pair in tables.pairs() for c in pair})
+    pairs = pair_offsets(tables, epochs)
+    joined = _connected(cameras, pairs)
+    index = {c: n for n, c in enumerate(cameras)}
+    if not pairs:
+        return [ClockOffset(c, 0.0, np.inf, False) for c in cameras]
+    design = np.zeros((len(pairs), len(cameras)))
+    for row, p in enumerate(pairs):
+        design[row, index[p.second]], design[row, index[p.first]] = 1.0, -1.0
+    measured = np.array([p.offset_s for p in pairs])
+    error = np.array([p.error_s for p in pairs])
+    weight = 1.0 / error**2
+    offset = np.zeros(len(cameras))
+    for _ in range(50):  # iteratively reweighted: a pair with a wrong mode must not bend all others (L1)
+        root = np.sqrt(weight)[:, None]
+        offset = np.linalg.lstsq(design * root, measured * root[:, 0], rcond=1e-10)[0]
+        residual = np.abs(measured - design @ offset) / error
+        updated = 1.0 / error**2 / np.maximum(residual, 1.0)
+        if np.allclose(updated, weight, rtol=1e-6):
+            break
+        weight = updated
+    covariance = np.linalg.pinv(design.T @ (design * weight[:, None]), rcond=1e-10)
+    freedom = max(len(pairs) - len(cameras) + 1, 1)
+    inflation = max(1.0, float((weight * (measured - design @ offset) ** 2).sum()) / freedom)
+    sd = np.sqrt(np.maximum(np.diag(covariance), 0.0) * inflation)
+    supported = [c in joined for c in cameras]
+    offset -= np.median(offset[supported])
+    return [
+        ClockOffset(c, float(offset[n]), float(sd[n]), True) if supported[n] else ClockOffset(c, 0.0, np.inf, False)
+        for n, c in enumerate(cameras)
+    ]
+
+
+@dataclass(frozen=True)
+class CycleResidual:
+    """What is left when the offsets of three pairs are added up around a triangle: seconds, and its standard error."""
+
+    cameras: tuple[str, str, str]
+    residual_s: float
+    error_s: float
+
+
+def cycle_residuals(pairs: Sequence[PairOffset]) -> list[CycleResidual]:
+    """All triangles of the pairs given. Far from 0 compared with its error: one of the three has a wrong mode."""
+    known = {(p.first, p.second): p for p in pairs}
+    cameras = sorted({c for key in known for c in key})
+    out = []
+    for i, a in enumerate(cameras):
+        for j, b in enumerate(cameras[i + 1 :], i + 1):
+            for c in cameras[j + 1 :]:
+                if (a, b) in known and (b, c) in known and (a, c) in known:
+                    ab, bc, ac = known[a, b], known[b, c], known[a, c]
+                    error = float(np.sqrt(ab.error_s**2 + bc.error_s**2 + ac.error_s**2))
+                    out.append(CycleResidual((a, b, c), ab.offset_s + bc.offset_s - ac.offset_s, error))
+    return out
+
+
+@dataclass(frozen=True)
+class ClockStep:
+    """From `from_s` on, a camera's offset is about this (until its next step)."""
+
+    camera: str
+    from_s: float
+    offset_s: float
+    error_s: float
+
+
+def clock_steps(tables: TransitionTables, least_step_s: float = 60.0) -> list[ClockStep]:
+    """Offsets epoch by epoch, joined while they agree within `least_step_s`: shows from when on a clock was wrong.
+
+    Use tables with short epochs (for instance `epoch_s=1200`): the moments are known to within one epoch.
+    """
+    epochs = sorted({e for pair in tables.pairs() for e in tables.counts(*pair)})
+    runs: dict[str, list[tuple[int, list[float], list[float]]]] = {}
+    for epoch in epochs:
+        for c in clock_offsets(tables, [epoch]):
+            if not c.supported:
+                continue
+            run = runs.setdefault(c.camera, [])
+            if run and abs(float(np.median(run[-1][1])) - c.offset_s) < least_step_s:
+                run[-1][1].append(c.offset_s)
+                run[-1][2].append(c.error_s)
+            else:
+                run.append((epoch, [c.offset_s], [c.error_s]))
+    out = []
+    for camera, run in sorted(runs.items()):
+        for epoch, offsets, errors in run:
+            spread = 1.4826 * float(np.median(np.abs(np.array(offsets) - np.median(offsets))))
+            error = max(spread, float(np.median(errors))) / np.sqrt(len(offsets))
+            out.append(ClockStep(camera, epoch * tables.settings.epoch_s, float(np.median(offsets)), float(error)))
+    return out
+
+
+def _both_ways(
+    tables: TransitionTables, a: str, b: str, epochs: Sequence[int] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    axes = tables.settings
+    middle = axes.origin_s + (np.arange(axes.bins) + 0.5) * axes.bin_s
+    rows = []
+    for pair in ((a, b), (b, a)):
+        row = np.zeros(axes.bins)
+        for epoch, counts in sorted(tables.counts(*pair).items()):
+            if epochs is None or epoch in epochs:
+                row += counts
+        rows.append(np.maximum(row, 0.0) / ONE)
+    return np.concatenate([middle, -middle]), np.concatenate(rows)
+
+
+def _middle(delay: NDArray[np.float64], weight: NDArray[np.float64], bin_s: float) -> tuple[float, float, float] | None:
+    """(median around the mode, standard error, links) of signed delays; None without a clear mode."""
+    seen = weight > 0
+    x, w = delay[seen], weight[seen]
+    if w.sum() < LEAST_LINKS:
+        return None
+    height = (w[None] * np.exp(-0.5 * ((x[:, None] - x[None]) / MODE_SIGMA_S) ** 2)).sum(axis=1)
+    near = np.abs(x - x[int(np.argmax(height))]) <= MODE_REACH_S
+    x, w = x[near], w[near]
+    links = float(w.sum())
+    if links < LEAST_LINKS:
+        return None
+    order = np.argsort(x, kind="stable")
+    x, w = x[order], w[order]
+    middle = float(x[np.searchsorted(np.cumsum(w), links / 2.0)])
+    spread = float(np.sqrt((w * (x - middle) ** 2).sum() / links))
+    error = float(np.sqrt((1.2533 * spread) ** 2 / links + USUAL_BIAS_S**2 + bin_s**2 / 12))
+    return middle, error, links
+
+
+def _connected(cameras: Sequence[str], pairs: Sequence[PairOffset]) -> set[str]:
+    """The largest set of cameras connected by pairs (of equal ones the first by name)."""
+    best: set[str] = set()
+    for start in cameras:
+        found, frontier = {start}, [start]
+        while frontier:
+            here = frontier.pop()
+            for p in pairs:
+                if here in (p.first, p.second):
+                    other = p.second if here == p.first else p.first
+                    if other not in found:
+                        found.add(other)
+                        frontier.append(other)
+        if len(found) > len(best):
+            best = found
+    return best if len(best) > 1 else set()

@@ -1,0 +1,122 @@
+"""What the matcher would do about the arrivals of one window: pure, reads the state and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from st_model.gallery import Stay
+from st_model.hypotheses import Hypotheses, MatchSettings, hypotheses
+from st_model.matcher_state import MatcherState
+from st_model.scoring import joint_calibrated, probabilities
+from st_model.sightings import Candidate, Decision, Kind, Sighting
+from st_model.transitions import TransitionTables
+
+NEW = 0
+"""The id in a proposal for a person not seen before; the loop gives it a real one."""
+
+
+def decide(
+    state: MatcherState, sightings: Sequence[Sighting], tables: TransitionTables, settings: MatchSettings, time_s: float
+) -> list[Decision]:
+    """Decide the sightings of one window together, one identity to at most one of them. Changes nothing.
+
+    Returns one decision per sighting; `global_id` is NEW where a new person is proposed.
+    """
+    stays = [stay_after(state, s) for s in sightings]
+    found = [
+        hypotheses(stay, state.gallery, tables, settings, state.new_share(stay.camera, settings)) for stay in stays
+    ]
+    chosen = _assign(found)
+    return [
+        _decision(state, stay, h, column, tables, settings, time_s)
+        for stay, h, column in zip(stays, found, chosen, strict=True)
+    ]
+
+
+def stay_after(state: MatcherState, sighting: Sighting) -> Stay:
+    """The stay as it stands after this sighting; a known one is not changed but copied."""
+    known = state.stays.get(sighting.key)
+    stay = Stay(
+        sighting.camera,
+        sighting.track_id,
+        sighting.entered_s,
+        sighting.last_s,
+        sighting.closed,
+        sighting.embedding,
+        sighting.n_crops,
+        sighting.first_box,
+        sighting.last_box,
+    )
+    if known is not None:
+        stay.global_id = known.global_id
+    return stay
+
+
+def _assign(found: Sequence[Hypotheses]) -> list[int | None]:
+    """Index of the hypothesis chosen for each arrival, None for a new person; no identity twice."""
+    ids = sorted({int(i) for h in found for i in h.ids})
+    column = {i: n for n, i in enumerate(ids)}
+    n = len(found)
+    impossible = 1e9
+    cost = np.full((n, len(ids) + n), impossible)
+    for row, h in enumerate(found):
+        cost[row, len(ids) + row] = 0.0
+        for i, weight in zip(h.ids, h.log_weight, strict=True):
+            cost[row, column[int(i)]] = h.new - weight
+    _, columns = linear_sum_assignment(cost)
+    out: list[int | None] = []
+    for h, c in zip(found, columns, strict=True):
+        out.append(None if c >= len(ids) else int(np.flatnonzero(h.ids == ids[c])[0]))
+    return out
+
+
+def _decision(
+    state: MatcherState,
+    stay: Stay,
+    h: Hypotheses,
+    chosen: int | None,
+    tables: TransitionTables,
+    settings: MatchSettings,
+    time_s: float,
+) -> Decision:
+    p = probabilities(np.append(h.log_weight, h.new))
+    c = state.gallery.basis.calibration
+    joint = joint_calibrated(h.cosine, h.log_r, g0=c.g0, b0=c.b0, g1=settings.g1)
+    mine = len(h.ids) if chosen is None else chosen
+    others = np.delete(p, mine)
+    margin = float(p[mine] - (others.max() if len(others) else 0.0))
+    new_joint = float(1.0 / (1.0 + np.exp(-h.new)))
+    listed = [
+        Candidate(
+            int(h.ids[n]),
+            float(np.clip(h.cosine[n], -1, 1)),
+            float(h.delay_s[n]),
+            float(np.exp(h.log_r[n])),
+            float(joint[n]),
+            float(p[n]),
+            h.cameras[n],
+        )
+        for n in range(len(h.ids))
+        if n < settings.shown or n == chosen
+    ]
+    listed.append(Candidate(None, 0.0, float("nan"), 1.0, new_joint, float(p[-1])))
+    listed.sort(key=lambda x: (-x.probability, x.global_id or 0))
+    former = state.stays.get(stay.key)
+    global_id = NEW if chosen is None else int(h.ids[chosen])
+    if global_id == NEW and former is not None and len(state.gallery.identities[former.global_id].stays) == 1:
+        global_id = former.global_id  # still the only stay of the identity it founded
+    kind: Kind
+    if not stay.closed and margin < settings.margin:
+        kind = "provisional"
+    elif former is None:
+        kind = "new" if chosen is None else "match"
+    elif global_id == former.global_id:
+        kind = "confirm" if chosen is not None else "new"
+    else:
+        kind = "switch"
+    return Decision(
+        stay.camera, stay.track_id, time_s, global_id, kind, tuple(listed), margin, table_version=tables.version
+    )

@@ -1,0 +1,70 @@
+"""Splitting stays from an identity they no longer agree with, and taking back what the undone links taught."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.special import expit, logit
+
+from st_model.gallery import Gallery, Identity, Stay
+from st_model.hypotheses import MatchSettings, transition_between
+from st_model.transitions import Increment, TransitionTables
+
+LEAST_STAYS = 3
+"""With two stays nobody knows which one is wrong."""
+LATEST_STAYS = 24
+
+
+def find_splits(
+    gallery: Gallery,
+    changed: Sequence[int],
+    tables: TransitionTables,
+    settings: MatchSettings,
+    new_share: Callable[[str, MatchSettings], float],
+) -> list[tuple[Stay, float]]:
+    """(stay, probability that it is somebody else), at most one of each changed identity: the worst."""
+    c = gallery.basis.calibration
+    out = []
+    for global_id in changed:
+        identity = gallery.identities[global_id]
+        if len(identity.prototypes) < LEAST_STAYS:
+            continue
+        share = new_share(identity.stays[0].camera, settings)
+        prior = float(np.log1p(-share) - np.log(share) - np.log(max(len(gallery) - 1, 1)))
+        worst: tuple[float, Stay] | None = None
+        for stay in identity.prototypes:
+            cosine = float(gallery.vector_of(identity, without=stay) @ gallery.vector(stay))
+            time = settings.g1 * _time_gain(identity, stay, tables, settings)
+            belongs = c.g0 * cosine + c.b0 + min(time, settings.merge_time) + prior
+            if worst is None or belongs < worst[0]:
+                worst = belongs, stay
+        if worst is not None and worst[0] < -float(logit(settings.split_at)):
+            out.append((worst[1], float(expit(-worst[0]))))
+    return out
+
+
+def _time_gain(identity: Identity, stay: Stay, tables: TransitionTables, settings: MatchSettings) -> float:
+    """log r of the links to and from a stay, minus that of the link which would replace them."""
+
+    def link(old: Stay, new: Stay) -> float:
+        log_r, _ = transition_between(tables, old, new, settings.lift)
+        return log_r if np.isfinite(log_r) else -settings.revival
+
+    before = [s for s in identity.stays if s.order < stay.order]
+    after = [s for s in identity.stays if s.order > stay.order]
+    gain = link(before[-1], stay) if before else 0.0
+    gain += link(stay, after[0]) if after else 0.0
+    return gain - (link(before[-1], after[0]) if before and after else 0.0)
+
+
+def retractions(identity: Identity, stay: Stay) -> list[Increment]:
+    """What a split takes back: the links between the stay and the identity it leaves that taught the tables."""
+    own = {s.key for s in identity.stays}
+    out = []
+    for s in identity.stays:
+        into = s.key == stay.key and s.taught_from in own
+        if s.taught is not None and (into or s.taught_from == stay.key):
+            out.append(s.taught._replace(count=-s.taught.count))
+            s.taught = s.taught_from = None
+    return out
