@@ -11,8 +11,8 @@ Two hours of one site. The first teaches tables; all rows are about the second, 
     moved             warm, but at the start of the second hour a third of the ways became longer and doors closed
     moved, appearance only   the same people without time
 
-`by_quarter` is the hand-over F1 of each quarter of the second hour: how fast trouble passes. In "poisoned" and "moved" old
-counts halve every 30 minutes.
+`by_quarter` is the hand-over F1 of each quarter of the second hour: how fast trouble passes. In the runs "poisoned" and
+"moved" old counts halve every 30 minutes.
 """
 
 from __future__ import annotations
