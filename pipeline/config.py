@@ -222,7 +222,7 @@ def load_config(
     try:
         config = Config.model_validate(_with_calibration(_with_environment(raw, origin)))
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{origin}: {_explain(e)}" for e in error.errors())) from None
+        raise ConfigError("\n".join(f"{origin}: {line}" for line in _explained(error))) from None
     return _with_absolute_paths(config, path.parent if path and not sources else Path.cwd())
 
 
@@ -323,7 +323,7 @@ def load_match_config(raw: Mapping[str, Any], *, overrides: Sequence[str] = ()) 
     try:
         return MatchConfig.model_validate(_with_calibration(_with_environment(kept, "command line")))
     except ValidationError as error:
-        raise ConfigError("\n".join(f"command line: {_explain(e)}" for e in error.errors())) from None
+        raise ConfigError("\n".join(f"command line: {line}" for line in _explained(error))) from None
 
 
 def _with_calibration(raw: dict[str, Any]) -> dict[str, Any]:
@@ -353,6 +353,13 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
     detector = config.detector.model_copy(update={"recorded_dir": absolute(config.detector.recorded_dir)})
     redis = config.redis.model_copy(update={"state_dir": absolute(config.redis.state_dir)})
     return config.model_copy(update={"cameras": cameras, "detector": detector, "redis": redis})
+
+
+def _explained(error: ValidationError) -> list[str]:
+    """One line per thing to mend. A list whose entries are bad is not also called too short."""
+    errors = error.errors()
+    bad = {e["loc"][: len(e["loc"]) - n] for e in errors for n in range(1, len(e["loc"]))}
+    return [_explain(e) for e in errors if not (e["type"] == "too_short" and e["loc"] in bad)]
 
 
 def _explain(error: Any) -> str:

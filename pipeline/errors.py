@@ -7,7 +7,12 @@ BAD_INPUT, STORAGE = 2, 3
 _CODES = {
     "detectors.": {"DetectorError": BAD_INPUT, "RecordedError": BAD_INPUT},
     "reid.": {"EncoderError": BAD_INPUT},
-    "st_model.": {"StoreError": STORAGE, "LedgerError": BAD_INPUT},
+    "st_model.": {
+        "StoreError": STORAGE,
+        "LedgerError": BAD_INPUT,
+        "MarketFileError": BAD_INPUT,
+        "SnapshotError": BAD_INPUT,
+    },
     "pipeline.": {
         "ConfigError": BAD_INPUT,
         "RunError": BAD_INPUT,
@@ -17,6 +22,8 @@ _CODES = {
         "SourceError": BAD_INPUT,
         "WeightsError": BAD_INPUT,
         "EvaluationError": BAD_INPUT,
+        "MotFileError": BAD_INPUT,
+        "MarketTestError": BAD_INPUT,
         "JournalError": BAD_INPUT,
         "OutputError": STORAGE,
     },

@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.config import Config
 from st_model.store import Axes, Store
+from st_model.store_errors import StoreUnavailable
 from st_model.transitions import Increment, TableSettings, TransitionTables
 from st_model.writer import TableWriter
+
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -74,7 +78,7 @@ def open_store(config: Config, settings: TableSettings) -> Iterator[tuple[Store,
 
             server = stack.enter_context(EmbeddedServer(state_dir(config)))
             url, revive = server.url, server.ensure
-        store = Store(url, config.site_name, axes=Axes.of(settings))
+        store = _opened(lambda: Store(url, config.site_name, axes=Axes.of(settings)), revive)
         stack.callback(store.close)
         yield store, revive
 
@@ -82,9 +86,25 @@ def open_store(config: Config, settings: TableSettings) -> Iterator[tuple[Store,
 @contextmanager
 def open_site(config: Config, settings: TableSettings, *, fresh: bool = False) -> Iterator[SiteStore]:
     """Open a site for a run: its tables as they are, or empty ones with `fresh`. Raises the StoreError tree."""
-    with open_store(config, settings) as (store, revive):
-        with TableWriter(store, state_dir(config), fresh=fresh, revive=revive) as writer:
-            tables = TransitionTables(settings)
-            start = tuple(writer.news())
-            tables.add(start)
-            yield SiteStore(tables, start, writer, iter(store.next_track_block()))
+    with ExitStack() as stack:
+        store, revive = stack.enter_context(open_store(config, settings))
+        writer = stack.enter_context(
+            _opened(lambda: TableWriter(store, state_dir(config), fresh=fresh, revive=revive), revive)
+        )
+        tables = TransitionTables(settings)
+        start = tuple(writer.news())
+        tables.add(start)
+        yield SiteStore(tables, start, writer, iter(store.next_track_block()))
+
+
+def _opened(attempt: Callable[[], _T], revive: Callable[[], None] | None) -> _T:
+    """What `attempt` gives. The embedded server may be the one of a run that was killed just now: it answers once more,
+    then ends. Ours is started in that case, and asked again.
+    """
+    try:
+        return attempt()
+    except StoreUnavailable:
+        if revive is None:
+            raise
+        revive()
+    return attempt()
