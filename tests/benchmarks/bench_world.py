@@ -8,8 +8,8 @@ Two hours of one site. The first teaches tables; all rows are about the second, 
     joint cold        empty tables, learning as usual
     joint warm        the tables of the first hour
     poisoned          tables filled with three wrong delays for every right one of the first hour
-    moved             warm, but at the start of the second hour a third of the ways became longer and doors closed
-    moved, appearance only   the same people without time
+    moved             warm, but at the start of the second hour a third of the ways became longer and doors closed;
+                      compared with "moved, appearance only"
 
 `by_quarter` is the hand-over F1 of each quarter of the second hour: how fast trouble passes. In the runs "poisoned" and
 "moved" old counts halve every 30 minutes.
@@ -112,10 +112,12 @@ def world_rows(difficulty: str, seed: int, cameras: int) -> list[Row]:
     run("joint cold", calm, TransitionTables())
     run("joint warm", calm, learnt(first, TableSettings()))
     run("poisoned", calm, poisoned(learnt(first, HALVING), seed))
-    run("moved", moving, learnt(halves[moving][0][0], HALVING))
     run("moved, appearance only", moving, NeverLearns())
+    run("moved", moving, learnt(halves[moving][0][0], HALVING))
     out: list[Row] = []
-    for row in compare_runs(scores):
+    staying = {name: score for name, score in scores.items() if not name.startswith("moved")}
+    gone = {name: score for name, score in scores.items() if name.startswith("moved")}
+    for row in compare_runs(staying) + compare_runs(gone):
         name = str(row["run"])
         shown = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
         extra = {"by_quarter": quarters[name], "cpu_s": seconds[name]}
