@@ -89,7 +89,8 @@ def finish_killed(folder: Path) -> dict[str, Any]:
     facts = _facts(folder / "run.json")
     settings = facts.get("config", {})
     ids = [decision.global_id for decision in read_decisions(folder / "journal" / "decisions.jsonl")]
-    finished = finish_run(folder, fill_gaps_s=settings.get("output", {}).get("fill_gaps_s", 0.0))
+    output = settings.get("output", {})
+    finished = finish_run(folder, fill_gaps_s=output.get("fill_gaps_s", 0.0), smooth_s=output.get("smooth_s", 0.0))
     failed = facts.get("failed_cameras", {})
     _mot_file_for_each(folder, [c["name"] for c in settings.get("cameras", []) if c["name"] not in failed])
     counts = {**_counts(finished), "first_global_id": min(ids, default=None)}

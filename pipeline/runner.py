@@ -20,6 +20,7 @@ from pipeline.config import Camera, Config
 from pipeline.engines import Engines, load_engines
 from pipeline.outputs import check_writable, remove_run, write_outputs, write_tracks_of
 from pipeline.site_run import SiteRun
+from pipeline.report import write_report
 from pipeline.site_store import open_site
 from pipeline.sources import CameraHealth, CamerasTogether, Source
 from pipeline.tables_file import write_tables
@@ -129,6 +130,7 @@ def run(
     counts |= write_outputs(config, folder, sources, store.tables, clock, on_progress, site.frames, site.now_s)
     result = summary(counts)
     write_json_atomic(folder / "run.json", result)
+    write_report(folder)
     return RunResult(folder, result, failed, interrupted, store.degraded, store.degraded_s)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.atomic import output_error
-from pipeline.plots import plot_timeline, plot_transition
+from pipeline.movements import stays, transitions
+from pipeline.plots import plot_camera_graph, plot_timeline, plot_transition
 from pipeline.tracklog import read_tracks
+from pipeline.tracks_table import read_assignments
 from st_model.transitions import TransitionTables
 
 MOST_PAIRS = 60
@@ -14,8 +16,8 @@ MOST_PAIRS = 60
 
 
 def plot_run(folder: Path, tables: TransitionTables) -> int:
-    """Write plots/transition <from> to <to>.png and plots/timeline.png; returns how many. Raises OutputError."""
-    return plot_tables(folder / "plots", tables) + _timeline(folder)
+    """Write plots/transition <from> to <to>.png, timeline.png and cameras.png; returns how many. Raises OutputError."""
+    return plot_tables(folder / "plots", tables) + _people(folder)
 
 
 def plot_tables(folder: Path, tables: TransitionTables) -> int:
@@ -38,9 +40,11 @@ def plot_tables(folder: Path, tables: TransitionTables) -> int:
     return min(len(pairs), MOST_PAIRS)
 
 
-def _timeline(folder: Path) -> int:
+def _people(folder: Path) -> int:
     tracks = read_tracks(folder)
     if not tracks.num_rows:
         return 0
     plot_timeline(folder / "plots" / "timeline.png", tracks)
-    return 1
+    moves = transitions(stays(tracks, read_assignments(folder / "assignments.csv")))
+    plot_camera_graph(folder / "plots" / "cameras.png", moves)
+    return 2
