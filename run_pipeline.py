@@ -149,6 +149,31 @@ def evaluate(
         _print(score_table(result))
 
 
+@app.command("test-reid")
+def test_reid(
+    train: Annotated[Path, typer.Option("--train", metavar="NAMES.txt", help="names of the training images")],
+    query: Annotated[Path, typer.Option("--query", metavar="NAMES.txt", help="names of the queries")],
+    gallery: Annotated[Path, typer.Option("--gallery", metavar="NAMES.txt", help="names of the gallery")],
+    query_features: Annotated[Path, typer.Option("--query-features", metavar="Q.npy", help="(N, D), a row per query")],
+    gallery_features: Annotated[Path, typer.Option("--gallery-features", metavar="G.npy", help="(N, D)")],
+    sequence_lengths: Annotated[Path, typer.Option("--sequence-lengths", metavar="L.json", help='{"c1s1": frames}')],
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="write the rows to this file")] = None,
+    train_features: Annotated[
+        Path | None, typer.Option("--train-features", metavar="T.npy", help="adds the slope that labels would give")
+    ] = None,
+) -> None:
+    """Market-1501 from file names and features: cosine, published and calibrated joint score, with re-ranking."""
+    from pipeline.atomic import write_json_atomic
+    from pipeline.market import show
+    from pipeline.market import test_reid as rows_of
+
+    with _clear_errors():
+        rows = rows_of(train, query, gallery, query_features, gallery_features, sequence_lengths, train_features)
+        if json_file:
+            write_json_atomic(json_file, rows)
+    show(rows)
+
+
 @app.command()
 def replay(
     source: Annotated[Path, typer.Argument(metavar="RUN|SIGHTINGS.parquet", help="what to feed to the matcher again")],
