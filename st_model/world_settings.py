@@ -81,7 +81,7 @@ def world_settings(difficulty: Difficulty, cameras: int = 6, duration_s: float =
     easy    a network that knows the site, few people, nothing breaks
     middle  in between, habits as in WorldSettings
     hard    uniforms, colour casts, crowds, broken tracks, appearance like that of a network that never saw the site:
-            as on Market-1501 with such a network, only a fifth to a quarter of the pairs of stays of one person are
+            as on Market-1501 with such a network, only about a quarter of the pairs of stays of one person are
             more alike than the most alike thousandth of the pairs of strangers
 
     Raises ValueError for another name.
