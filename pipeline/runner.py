@@ -19,8 +19,8 @@ from pipeline import sources as reading
 from pipeline.config import Camera, Config
 from pipeline.engines import Engines, load_engines
 from pipeline.outputs import check_writable, remove_run, write_outputs, write_tracks_of
-from pipeline.site_run import SiteRun
 from pipeline.report import write_report
+from pipeline.site_run import SiteRun
 from pipeline.site_store import open_site
 from pipeline.sources import CameraHealth, CamerasTogether, Source
 from pipeline.tables_file import write_tables

@@ -12,7 +12,7 @@ from pipeline.tracks_table import read_assignments
 from st_model.transitions import TransitionTables
 
 MOST_PAIRS = 60
-"""Pictures of pairs per run: those with most evidence. 200 cameras have 40,000 pairs, and nobody opens 40,000 pictures."""
+"""Pictures of pairs per run: those with most evidence. 200 cameras have 40,000 pairs; nobody opens 40,000 pictures."""
 
 
 def plot_run(folder: Path, tables: TransitionTables) -> int:
