@@ -107,7 +107,8 @@ def demo(
     if as_json:
         typer.echo(json.dumps(result.scores, indent=1))
     else:
-        _print(result.table)
+        if result.scores:
+            _print(result.table)
         typer.echo("\n".join(result.lines))
     raise typer.Exit(INTERRUPTED if result.interrupted else DONE)
 

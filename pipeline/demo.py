@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import load_config
+from pipeline.atomic import output_error
+from pipeline.config import ConfigError, load_config
 from pipeline.evaluation import evaluate, score_table
+from pipeline.outputs import check_writable
 from pipeline.runner import run
 from pipeline.world import render_world, world_config
+
+_PARTS = ("site", "run", "state")
 
 
 @dataclass(frozen=True)
@@ -37,17 +41,22 @@ def run_demo(
     """Render into `out/site`, run into `out/run`, evaluate. What an earlier demo left there is replaced.
 
     The run is the ordinary one: motion detection and `stripes` instead of networks, because these need no weights.
-    A run that was stopped has no scores. Raises KeyboardInterrupt when stopped while rendering, OutputError.
+    A run that was stopped has no scores. Raises KeyboardInterrupt when stopped while rendering, ConfigError when `out`
+    holds folders of somebody else, OutputError when it cannot be written.
     """
-    for part in ("site", "run", "state"):
-        shutil.rmtree(out / part, ignore_errors=True)
+    _clear(out)
 
     def rendered(camera: str, done: int, frames: int) -> None:
         if stop is not None and stop.is_set():
             raise KeyboardInterrupt
         on_progress(f"rendering {camera}", done, frames)
 
-    world = render_world(out / "site", seed=seed, people=people, duration_s=duration_s, progress=rendered)
+    import av
+
+    try:
+        world = render_world(out / "site", seed=seed, people=people, duration_s=duration_s, progress=rendered)
+    except (OSError, av.FFmpegError) as error:
+        raise output_error(out / "site", error) from error
     cameras = [
         {"name": camera["name"], "source": camera["uri"], "offset_s": camera["offset_s"]}
         for camera in world_config(world)["cameras"]
@@ -73,3 +82,15 @@ def run_demo(
         f"truth       {world.truth_dir}",
     )
     return DemoResult(scores, score_table(scores), lines, False)
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier demo left in `out`, and nothing else."""
+    mark = out / ".identrix-demo"
+    if not mark.exists() and (foreign := [part for part in _PARTS if (out / part).exists()]):
+        raise ConfigError(f"--out {out}: it has a folder {foreign[0]!r} that is not of a demo; name another folder")
+    check_writable(out)
+    out.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    for part in _PARTS:
+        shutil.rmtree(out / part, ignore_errors=True)
