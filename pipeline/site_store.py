@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.config import Config
+from pipeline.config import MatchConfig
 from st_model.store import Axes, Store
 from st_model.store_errors import StoreUnavailable
 from st_model.transitions import Increment, TableSettings, TransitionTables
@@ -60,7 +60,7 @@ class SiteStore:
         return self._writer.degraded_s
 
 
-def state_dir(config: Config) -> Path:
+def state_dir(config: MatchConfig) -> Path:
     """Where the embedded server keeps its file and every writer its journal."""
     if config.redis.state_dir:
         return config.redis.state_dir
@@ -69,7 +69,7 @@ def state_dir(config: Config) -> Path:
 
 
 @contextmanager
-def open_store(config: Config, settings: TableSettings) -> Iterator[tuple[Store, Callable[[], None] | None]]:
+def open_store(config: MatchConfig, settings: TableSettings) -> Iterator[tuple[Store, Callable[[], None] | None]]:
     """Connect to the site's Redis (starting the embedded server if that is the choice). Raises the StoreError tree."""
     with ExitStack() as stack:
         url, revive = config.redis.url, None
@@ -84,7 +84,7 @@ def open_store(config: Config, settings: TableSettings) -> Iterator[tuple[Store,
 
 
 @contextmanager
-def open_site(config: Config, settings: TableSettings, *, fresh: bool = False) -> Iterator[SiteStore]:
+def open_site(config: MatchConfig, settings: TableSettings, *, fresh: bool = False) -> Iterator[SiteStore]:
     """Open a site for a run: its tables as they are, or empty ones with `fresh`. Raises the StoreError tree."""
     with ExitStack() as stack:
         store, revive = stack.enter_context(open_store(config, settings))

@@ -1,4 +1,4 @@
-"""From tracks to sightings: keeps the best crops of every stay, says when a stay is due, and embeds what is due in one batch."""
+"""From tracks to sightings: keeps the best crops of every stay, says when it is due, embeds what is due in one batch."""
 
 from __future__ import annotations
 

@@ -62,7 +62,9 @@ class Sighting:
             raise ValueError(f"sighting {self.key}: last_s and emitted_s must not precede entered_s, got {times}")
         embedding = self.embedding
         if embedding.ndim != 1 or embedding.dtype != np.float32 or not len(embedding):
-            raise ValueError(f"sighting {self.key}: embedding must be (D,) float32, got {embedding.shape} {embedding.dtype}")
+            raise ValueError(
+                f"sighting {self.key}: embedding must be (D,) float32, got {embedding.shape} {embedding.dtype}"
+            )
         norm = float(np.linalg.norm(embedding))
         if not abs(norm - 1.0) < 1e-2:  # also catches NaN
             raise ValueError(f"sighting {self.key}: embedding must have unit length, got {norm}")
