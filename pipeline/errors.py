@@ -19,6 +19,7 @@ _CODES = {
         "DeviceError": BAD_INPUT,
         "TablesFileError": BAD_INPUT,
         "ReplayError": BAD_INPUT,
+        "ExplainError": BAD_INPUT,
         "SourceError": BAD_INPUT,
         "WeightsError": BAD_INPUT,
         "EvaluationError": BAD_INPUT,
