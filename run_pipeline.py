@@ -204,6 +204,22 @@ def replay(
         typer.echo("\n".join([f"{len(changed)} stays decided differently", *changed]))
 
 
+@app.command()
+def explain(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="a folder of `run` or `replay`")],
+    who: Annotated[str, typer.Argument(metavar="WHO", help="a person (12 or P12) or a stay (lobby:7)")],
+    as_json: AsJson = False,
+) -> None:
+    """Why a person or a stay has its id: candidates, what would have changed the decision, later corrections."""
+    from pipeline.explain import explain as explanation_of
+    from pipeline.explain import in_words
+    from pipeline.journal import to_json
+
+    with _clear_errors():
+        explanation = explanation_of(run_folder, who)
+    typer.echo(json.dumps(to_json(explanation), indent=1) if as_json else "\n".join(in_words(explanation)))
+
+
 SiteOption = Annotated[str, typer.Option("--site", help="whose tables (run.json says under which name a run taught)")]
 SiteFile = Annotated[Path | None, typer.Option("--config", "-c", help="site YAML, for redis and tables settings")]
 SiteSet = Annotated[list[str] | None, typer.Option("--set", help="redis.url=value and the like")]
