@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from st_model.sightings import Candidate, Decision
 
@@ -131,9 +132,16 @@ def _solve(rows: Sequence[tuple[float, float, float]]) -> Weights | None:
     cosine, log_r, odds = np.array(rows).T
     if np.ptp(cosine) < 1e-6:
         return None
-    # As a difference from g1 = 1, its usual value: where no transition speaks, the smallest solution keeps it.
-    design = np.stack([cosine, np.ones_like(cosine), log_r], axis=1)
-    solution = np.linalg.lstsq(design, odds - log_r, rcond=None)[0]
-    if np.abs(design @ solution - (odds - log_r)).max() > _EXACT or solution[0] <= 0:
-        return None
-    return Weights(float(solution[0]), float(1.0 + solution[2]))
+    ones = np.ones_like(cosine)
+    # g1 is 1 unless somebody chose otherwise, and two candidates are enough then.
+    g0 = _fitted(np.stack([cosine, ones], axis=1), odds - log_r)
+    if g0 is not None:
+        return Weights(float(g0[0]), 1.0) if g0[0] > 0 else None
+    free = _fitted(np.stack([cosine, ones, log_r], axis=1), odds) if len(rows) > 3 else None
+    return Weights(float(free[0]), float(free[2])) if free is not None and free[0] > 0 else None
+
+
+def _fitted(design: NDArray[np.float64], odds: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The solution that all rows agree on, None where there is none."""
+    solution = np.asarray(np.linalg.lstsq(design, odds, rcond=None)[0], np.float64)
+    return solution if np.abs(design @ solution - odds).max() < _EXACT else None

@@ -189,7 +189,7 @@ def correction_words(c: Correction) -> str:
     """One correction as a line.
 
     >>> correction_words(Correction("merge", 60.0, 15, 12, (("hall", 3),), 0.98, "mutual best"))
-    'at 60.0 s P15 was found to be P12 (98 %): mutual best'
+    'at 60.0 s P15 was found to be P12 (98.0 %): mutual best'
     """
     stays = ", ".join(f"{camera}:{track_id}" for camera, track_id in c.stays)
     said = f"P{c.global_id} was found to be P{c.into_id}" if c.kind == "merge" else ""
