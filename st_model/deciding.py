@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.special import expit
 
 from st_model.gallery import Stay
-from st_model.hypotheses import Hypotheses, MatchSettings, hypotheses
+from st_model.hypotheses import Hypotheses, MatchSettings, crowding, hypotheses
 from st_model.matcher_state import MatcherState
 from st_model.scoring import joint_calibrated, probabilities
 from st_model.sightings import Candidate, Decision, Kind, Sighting
@@ -26,6 +27,9 @@ def decide(
     Returns one decision per sighting; `global_id` is NEW where a new person is proposed.
     """
     stays = [stay_after(state, s) for s in sightings]
+    for stay in stays:
+        if stay.key not in state.stays:
+            stay.crowd = crowding(stay.camera, stay.entered_s, state.gallery, tables, settings)
     found = [
         hypotheses(stay, state.gallery, tables, settings, state.new_share(stay.camera, settings)) for stay in stays
     ]
@@ -51,7 +55,7 @@ def stay_after(state: MatcherState, sighting: Sighting) -> Stay:
         sighting.last_box,
     )
     if known is not None:
-        stay.global_id = known.global_id
+        stay.global_id, stay.crowd = known.global_id, known.crowd
     return stay
 
 
@@ -82,27 +86,26 @@ def _decision(
     settings: MatchSettings,
     time_s: float,
 ) -> Decision:
-    p = probabilities(np.append(h.log_weight, h.new))
+    kept = [n for n in range(len(h.ids)) if n < settings.shown or n == chosen]
+    p = probabilities(np.append(h.log_weight[kept], h.new))
     c = state.gallery.basis.calibration
-    joint = joint_calibrated(h.cosine, h.log_r, g0=c.g0, b0=c.b0, g1=settings.g1)
-    mine = len(h.ids) if chosen is None else chosen
+    joint = joint_calibrated(h.cosine[kept], h.log_r[kept], g0=c.g0, b0=c.b0, g1=settings.g1)
+    mine = len(kept) if chosen is None else kept.index(chosen)
     others = np.delete(p, mine)
     margin = float(p[mine] - (others.max() if len(others) else 0.0))
-    new_joint = float(1.0 / (1.0 + np.exp(-h.new)))
     listed = [
         Candidate(
             int(h.ids[n]),
             float(np.clip(h.cosine[n], -1, 1)),
             float(h.delay_s[n]),
             float(np.exp(h.log_r[n])),
-            float(joint[n]),
-            float(p[n]),
+            float(joint[k]),
+            float(p[k]),
             h.cameras[n],
         )
-        for n in range(len(h.ids))
-        if n < settings.shown or n == chosen
+        for k, n in enumerate(kept)
     ]
-    listed.append(Candidate(None, 0.0, float("nan"), 1.0, new_joint, float(p[-1])))
+    listed.append(Candidate(None, 0.0, float("nan"), 1.0, float(expit(h.new)), float(p[-1])))
     listed.sort(key=lambda x: (-x.probability, x.global_id or 0))
     former = state.stays.get(stay.key)
     global_id = NEW if chosen is None else int(h.ids[chosen])

@@ -41,6 +41,8 @@ class Stay:
     confirmed: bool = False
     vector: NDArray[np.float32] | None = None
     """`embedding` in the gallery's basis, kept so that it is computed once per basis."""
+    crowd: float = 0.0
+    """How little a fitting delay said when it entered, nats (`hypotheses.crowding`)."""
     taught: Increment | None = None
     taught_from: StayKey | None = None
     """What the link into this stay taught the tables, and the stay it came from."""

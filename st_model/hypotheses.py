@@ -44,7 +44,7 @@ class MatchSettings:
     revival: float = 4.0
     memory_s: float = 86400.0
     new_share: float = 0.3
-    new_evidence: float = 30.0
+    new_evidence: float = 100.0
     caution: float = 2.5
     lift: float = 1.0
     merge_at: float = 0.95
@@ -85,7 +85,23 @@ def transition_between(tables: TransitionTables, old: Stay, new: Stay, lift: flo
     if b is None:
         return -np.inf, delay
     row = tables.log_ratio(old.camera, new.camera) if old.closed else tables.log_ratio_in_view(old.camera, new.camera)
-    return float(row[b]) + lift * tables.log_lift(old.camera, new.camera), delay
+    return float(row[b]) + lift * tables.log_lift(old.camera, new.camera) - new.crowd, delay
+
+
+def crowding(
+    camera: str, entered_s: float, gallery: Gallery, tables: TransitionTables, settings: MatchSettings
+) -> float:
+    """How little a fitting delay says about an arrival, nats >= 0: log of the mean r of all identities but the best.
+
+    r compares with delays spread evenly over the horizon. Where many people are about (or a recording has just begun)
+    everybody's delay fits, and r of one must be compared with that of the others.
+    """
+    index = np.flatnonzero(gallery.ids > 0)
+    if len(index) < 2:
+        return 0.0
+    log_r = _look_up(tables, gallery, camera, index, entered_s - gallery.last_s[index], settings)
+    r = np.exp(log_r)
+    return float(max(0.0, np.log((r.sum() - r.max()) / (len(r) - 1))))
 
 
 def twice(a: Stay, b: Stay, tolerance_s: float) -> bool:
@@ -122,7 +138,7 @@ def hypotheses(
     index = np.flatnonzero(keep & alive)
     ids, found = gallery.ids[index], cosine[index].astype(np.float64)
     delay = stay.entered_s - gallery.last_s[index]
-    log_r = _look_up(tables, gallery, stay.camera, index, delay, settings)
+    log_r = _look_up(tables, gallery, stay.camera, index, delay, settings) - stay.crowd
     # whoever was seen since this stay began may hold newer stays, or be in view right here
     special = (ids == own) | gallery.in_view[index] | (gallery.last_s[index] >= stay.entered_s)
     for n in np.flatnonzero(special):
@@ -130,7 +146,7 @@ def hypotheses(
         found[n], log_r[n], delay[n] = _exactly(stay, identity, vector, gallery, tables, settings, float(found[n]))
     weight = c.g0 * found + c.b0 + settings.g1 * log_r + log_prior
     order = np.lexsort((ids, -weight))
-    order = order[weight[order] > max(float(weight.max()), log_new) - NEGLIGIBLE]
+    order = order[weight[order] > max(float(weight.max(initial=-np.inf)), log_new) - NEGLIGIBLE]
     names = tuple(gallery.cameras[gallery.camera[index[n]]] for n in order)
     return Hypotheses(ids[order], found[order], delay[order], log_r[order], weight[order], names, log_new)
 

@@ -16,7 +16,7 @@ from st_model.appearance import fit_basis, raw_basis
 from st_model.deciding import NEW, decide, stay_after
 from st_model.drift import Alarm, PairDrift, observe
 from st_model.gallery import Gallery, Stay
-from st_model.hypotheses import MatchSettings
+from st_model.hypotheses import MatchSettings, crowding
 from st_model.ledger import Correction
 from st_model.matcher_state import MatcherState
 from st_model.merging import find_merges
@@ -38,13 +38,19 @@ class Outcome:
     alarms: list[Alarm] = field(default_factory=list)
 
 
-def apply(state: MatcherState, decision: Decision, sighting: Sighting, settings: MatchSettings) -> list[Increment]:
-    """Carry out a decision (with a real id): move the stay, confirm prototypes, teach. Returns the increments to add."""
+def apply(
+    state: MatcherState, decision: Decision, sighting: Sighting, settings: MatchSettings, crowd: float = 0.0
+) -> list[Increment]:
+    """Carry out a decision (with a real id): move the stay, confirm prototypes, teach. Returns the increments to add.
+
+    crowd  `hypotheses.crowding` of a stay not known yet
+    """
     if decision.global_id == NEW:
         raise ValueError(f"decision about {decision.key} has no id yet")
     stay = state.stays.get(sighting.key)
     if stay is None:
         stay = state.stays[sighting.key] = stay_after(state, sighting)
+        stay.crowd = crowd
     _update(stay, sighting)
     state.gallery.give(stay, decision.global_id)
     state.changed.add(decision.global_id)
@@ -139,11 +145,14 @@ class OnlineMatcher:
                 _update(known, s)
                 state.gallery.touch(known.global_id)
         self.tables.at_epoch(self.tables.settings.epoch_of(time_s))
-        for sighting, proposal in zip(needed, decide(state, needed, self.tables, settings, time_s), strict=True):
+        crowds = [crowding(s.camera, s.entered_s, state.gallery, self.tables, settings) for s in needed]
+        for sighting, crowd, proposal in zip(
+            needed, crowds, decide(state, needed, self.tables, settings, time_s), strict=True
+        ):
             decision = proposal
             if proposal.global_id not in state.gallery.identities:  # NEW, or emptied by a decision just before
                 decision = replace(proposal, global_id=self.next_id())
-            increments = apply(state, decision, sighting, settings)
+            increments = apply(state, decision, sighting, settings, crowd)
             out.decisions.append(decision)
             self._teach(increments, time_s, out)
         self._correct(time_s, out)

@@ -108,6 +108,7 @@ def _stay_to_dict(s: Stay) -> dict[str, Any]:
         "boxes": [_array(s.first_box), _array(s.last_box)],
         "global_id": s.global_id,
         "confirmed": s.confirmed,
+        "crowd": s.crowd,
         "taught": None if s.taught is None else list(s.taught),
         "taught_from": None if s.taught_from is None else list(s.taught_from),
     }
@@ -118,7 +119,7 @@ def _stay_from_dict(d: dict[str, Any]) -> Stay:
     first_box, last_box = map(_read, d["boxes"])
     stay = Stay(d["camera"], d["track_id"], entered_s, last_s, d["closed"], _given(d["embedding"]), d["n_crops"])
     stay.first_box, stay.last_box = first_box, last_box
-    stay.global_id, stay.confirmed = d["global_id"], d["confirmed"]
+    stay.global_id, stay.confirmed, stay.crowd = d["global_id"], d["confirmed"], d["crowd"]
     stay.taught = None if d["taught"] is None else Increment(*d["taught"])
     stay.taught_from = None if d["taught_from"] is None else (d["taught_from"][0], d["taught_from"][1])
     return stay

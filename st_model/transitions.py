@@ -64,9 +64,9 @@ class TableSettings:
     bin_s: float = 2.0
     origin_s: float = -30.0
     horizon_s: float = 4000.0
-    sigma_s: float = 4.0
+    sigma_s: float = 2.5
     thin: float = 30.0
-    floor: float = 0.1
+    floor: float = 0.05
     floor_evidence: float = 2.0
     pair_evidence: float = 20.0
     epoch_s: float = 86400.0
