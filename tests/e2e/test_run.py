@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import walkers
-from door import PLAIN, QUICK, ROOT, acting_at, films, identrix, own_process
+from door import PLAIN, QUICK, ROOT, acting_at, films, identrix
 
 import run_pipeline
 from pipeline import runner
@@ -204,11 +204,6 @@ def test_help_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "run" in done.stdout and done.stdout.splitlines()[-1] == "LOADED"
-
-
-def test_a_process_of_its_own_is_quiet(walk, state, out):
-    done = own_process("", "run", *films(walk), "--out", out, *PLAIN, state=state)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"4 persons, 8 stays, 4 transitions: {out}\n", "")
 
 
 def test_real_footage_with_networks(data_dir, models_dir, state, out):
