@@ -42,10 +42,18 @@ def _settings(
 ) -> None:
     if log_format not in {"text", "json"}:
         raise typer.BadParameter("expected 'text' or 'json'", param_hint="--log-format")
-    handler = logging.StreamHandler()
+    handler = _ToStderr()
     handler.setFormatter(_JsonLines() if log_format == "json" else logging.Formatter("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True)
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+
+
+class _ToStderr(logging.StreamHandler):  # type: ignore[type-arg]
+    """Looks for stderr every time: a progress bar stands in for it while it is shown, and prints above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class _JsonLines(logging.Formatter):
@@ -386,7 +394,7 @@ def _stop_on_signals() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
         # Not through `print`, which may be at work below this handler and must not be entered twice.
-        os.write(2, b"finishing: files are being completed (Ctrl-C again to give up)\n")
+        os.write(2, b"\n" * os.isatty(2) + b"finishing: files are being completed (Ctrl-C again to give up)\n")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

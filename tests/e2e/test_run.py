@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -191,6 +193,23 @@ def test_json_for_machines(walk, state, out):
     assert json.loads(done.stdout)["counters"]["persons"] == walkers.PEOPLE
     first = json.loads(done.stderr.splitlines()[0])
     assert first["level"] == "error" and "gone.mp4" in first["message"]
+
+
+def test_a_bar_for_people_and_messages_above_it(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with run_pipeline._progress(quiet=False) as show:
+        show("watching", 3.0, 30.0)
+        handler = run_pipeline._ToStderr()
+        handler.emit(logging.makeLogRecord({"msg": "camera b: is not a video"}))
+        show("watching", 30.0, 30.0)
+    shown = terminal.getvalue()
+    assert "watching" in shown and "100%" in shown and "\x1b[2Kcamera b: is not a video\n" in shown
 
 
 def test_help_is_light():
