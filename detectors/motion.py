@@ -33,7 +33,8 @@ class MotionSettings:
     min_area          fewest moving pixels of a person, share of the picture, (0, 1)
     max_share         more of the picture than this in motion means that light or camera changed, (0, 1]: no persons
 
-    Values chosen by F1 at IoU .5 on the synthetic site (seed 2), PETS 2009 S2.L1 and two crops of it. Raises ValueError when one is out of range.
+    Values chosen by F1 at IoU .5 on the synthetic site (seed 2), PETS 2009 S2.L1 and two crops of it.
+    Raises ValueError when one is out of range.
     """
 
     width_px: int = 320
