@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ def choose_device(wanted: str) -> str:
     return f"cuda:{number}"
 
 
-def _detector(config: Config, device: str) -> tuple[Detect, dict]:
+def _detector(config: Config, device: str) -> tuple[Detect, dict[str, Path]]:
     wanted = config.detector
     if wanted.model == "motion":
         from detectors.motion import MotionDetector

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.config import MatchConfig
-from st_model.store import Axes, Store
+from st_model.counts import Axes
+from st_model.store import Store
 from st_model.store_errors import StoreUnavailable
 from st_model.transitions import Increment, TableSettings, TransitionTables
 from st_model.writer import TableWriter

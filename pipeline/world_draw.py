@@ -81,8 +81,8 @@ def draw_camera(
 def _tone(gain_bgr: tuple[float, float, float], gamma: float, gain: float) -> Picture:
     """(1, 256, 3) table: gamma, colour cast and the moment's brightness."""
     level = (np.arange(256) / 255.0) ** gamma
-    table = level[:, None] * np.array(gain_bgr) * gain * 255
-    return np.clip(np.round(table), 0, 255).astype(np.uint8)[None]
+    table: Picture = level[:, None] * np.array(gain_bgr) * gain * 255
+    return np.clip(np.round(table), 0, 255).astype(np.uint8).reshape(1, 256, 3)
 
 
 def _draw_people(

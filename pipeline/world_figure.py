@@ -6,14 +6,17 @@ cycle, projected along its heading and drawn part by part, farthest first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import cos, pi, sin
 
 import numpy as np
 from numpy.typing import NDArray
 
 Colour = tuple[int, int, int]
+Placed = tuple[float, float, float]  # canvas x, y and depth
+Outline = NDArray[np.float64]  # (N, 2) canvas x, y
 
 HEADINGS = 16
 PHASES = 10
@@ -120,7 +123,8 @@ def sprite(look: Look, heading: int, phase: int) -> Sprite:
 
 
 def _shade(colour: Colour, factor: float) -> Colour:
-    return tuple(int(min(255, max(0, c * factor))) for c in colour)  # type: ignore[return-value]
+    blue, green, red = (int(min(255, max(0, c * factor))) for c in colour)
+    return blue, green, red
 
 
 def _draw(look: Look, heading: float, phase: float | None) -> NDArray[np.uint8]:
@@ -129,12 +133,12 @@ def _draw(look: Look, heading: float, phase: float | None) -> NDArray[np.uint8]:
     canvas = np.zeros((_CANVAS[1], _CANVAS[0], 4), np.uint8)
     dx, dz = cos(heading), sin(heading)
 
-    def place(a: float, b: float, h: float) -> tuple[float, float, float]:
+    def place(a: float, b: float, h: float) -> Placed:
         """Canvas x, y and depth (larger is farther) of a point in body axes."""
         depth = a * dz - b * dx
         return _FOOT[0] + _BODY_PX * (a * dx + b * dz), _FOOT[1] - _BODY_PX * (h + _TILT * depth), depth
 
-    def limb(p: tuple[float, ...], q: tuple[float, ...], wide: float, narrow: float, colour: Colour) -> None:
+    def limb(p: Placed, q: Placed, wide: float, narrow: float, colour: Colour) -> None:
         """A tapered limb with a lighter inner stripe: it reads as round."""
         for factor, shrink in ((0.74, 1.0), (1.0, 0.72), (1.08, 0.34)):
             rp, rq = max(1, round(_BODY_PX * wide * shrink)), max(1, round(_BODY_PX * narrow * shrink))
@@ -149,9 +153,18 @@ def _draw(look: Look, heading: float, phase: float | None) -> NDArray[np.uint8]:
             for (x, y), r in ((ends[0], rp), (ends[1], rq)):
                 cv2.circle(canvas, (round(x), round(y)), r, paint, -1, cv2.LINE_AA)
 
-    parts: list[tuple[float, object]] = []
+    def fill(outline: Outline, cloth: Colour, second: Colour | None = None, pattern: str = "plain") -> None:
+        _fill(canvas, outline, cloth, second or cloth, pattern)
+
+    parts: list[tuple[float, Callable[[], None]]] = []
     girth = look.girth
     shoulder_b, hip_b = 0.098 * girth, 0.052 * girth
+
+    def leg(hip: Placed, knee: Placed, ankle: Placed, toe: Placed, dim: float) -> None:
+        cloth, skin = _shade(look.lower, dim), _shade(look.skin, dim)
+        limb(ankle, toe, 0.022, 0.017, _shade(look.shoes, dim))
+        limb(knee, ankle, 0.034 * girth, 0.022, cloth if look.cut == "trousers" else skin)
+        limb(hip, knee, 0.052 * girth, 0.037 * girth, skin if look.cut == "skirt" else cloth)
 
     # Legs: thigh swings, knee bends while the leg swings forward; then the body is lowered onto the lower foot.
     legs = []
@@ -171,14 +184,8 @@ def _draw(look: Look, heading: float, phase: float | None) -> NDArray[np.uint8]:
         )
         depth = (hip_p[2] + ankle_p[2]) / 2
         dim = 0.82 if depth > 0.02 else 1.0
-
-        def leg(hip=hip_p, knee=knee_p, ankle=ankle_p, toe=toe_p, dim=dim) -> None:
-            cloth, skin = _shade(look.lower, dim), _shade(look.skin, dim)
-            limb(ankle, toe, 0.022, 0.017, _shade(look.shoes, dim))
-            limb(knee, ankle, 0.034 * girth, 0.022, cloth if look.cut == "trousers" else skin)
-            limb(hip, knee, 0.052 * girth, 0.037 * girth, skin if look.cut == "skirt" else cloth)
-
-        parts.append((depth + 1, leg))  # legs first: jacket and skirt hang over them
+        # Legs first: jacket and skirt hang over them.
+        parts.append((depth + 1, partial(leg, hip_p, knee_p, ankle_p, toe_p, dim)))
 
     shoulder_h = hip_h + 0.30
 
@@ -193,11 +200,18 @@ def _draw(look: Look, heading: float, phase: float | None) -> NDArray[np.uint8]:
             hem = _BODY_PX * np.hypot(0.115 * girth * dz, 0.10 * girth * dx)
             y0, y1 = _FOOT[1] - _BODY_PX * (hip_h + 0.03), _FOOT[1] - _BODY_PX * (hip_h - 0.20)
             skirt = np.array([[centre - half[4], y0], [centre + half[4], y0], [centre + hem, y1], [centre - hem, y1]])
-            _fill(canvas, skirt, look.lower, look.lower, "plain", _BODY_PX)
+            fill(skirt, look.lower)
         outline = np.concatenate([np.stack([centre - half, ys], 1), np.stack([centre + half, ys], 1)[::-1]])
-        _fill(canvas, outline, look.upper, look.upper_second, look.pattern, _BODY_PX)
+        fill(outline, look.upper, look.upper_second, look.pattern)
 
     parts.append((0.0, torso))
+
+    def arm(shoulder: Placed, elbow: Placed, wrist: Placed, dim: float) -> None:
+        sleeve, skin = _shade(look.upper, dim), _shade(look.skin, dim)
+        hand = (round(wrist[0]), round(wrist[1] + 2))
+        cv2.circle(canvas, hand, round(_BODY_PX * 0.024), (*skin, 255), -1, cv2.LINE_AA)
+        limb(elbow, wrist, 0.026 * girth, 0.019, sleeve if look.sleeves == "long" else skin)
+        limb(shoulder, elbow, 0.035 * girth, 0.027 * girth, sleeve)
 
     for side, turn in ((1, pi), (-1, 0.0)):
         swing = 0.04 if phase is None else 0.46 * sin(phase + turn)
@@ -206,32 +220,19 @@ def _draw(look: Look, heading: float, phase: float | None) -> NDArray[np.uint8]:
         elbow = (0.165 * sin(swing), shoulder_h - 0.02 - 0.165 * cos(swing))
         hand = (elbow[0] + 0.15 * sin(swing + bend), elbow[1] - 0.15 * cos(swing + bend))
         s, e, w = place(0, b, shoulder_h - 0.02), place(elbow[0], b * 1.16, elbow[1]), place(hand[0], b * 1.1, hand[1])
-        dim = 0.8 if e[2] > 0.03 else 0.94
-
-        def arm(s=s, e=e, w=w, dim=dim) -> None:
-            sleeve, skin = _shade(look.upper, dim), _shade(look.skin, dim)
-            cv2.circle(canvas, (round(w[0]), round(w[1] + 2)), round(_BODY_PX * 0.024), (*skin, 255), -1, cv2.LINE_AA)
-            limb(e, w, 0.026 * girth, 0.019, sleeve if look.sleeves == "long" else skin)
-            limb(s, e, 0.035 * girth, 0.027 * girth, sleeve)
-
-        parts.append((s[2] * 1.5, arm))
+        parts.append((s[2] * 1.5, partial(arm, s, e, w, 0.8 if e[2] > 0.03 else 0.94)))
 
     if look.bag != "none":
         behind = look.bag == "backpack"
         a, b, h = (-0.10, 0.0, hip_h + 0.19) if behind else (0.0, 0.125 * girth, hip_h + 0.02)
         x, y, depth = place(a, b, h)
         half = np.hypot(0.075 * dz, 0.05 * dx) if behind else np.hypot(0.035 * dz, 0.075 * dx)
-        tall = 0.105 if behind else 0.06
-
-        def bag(x=x, y=y, half=half, tall=tall) -> None:
-            w, t = _BODY_PX * half, _BODY_PX * tall
-            box = np.array(
-                [[x - w, y - t * 0.8], [x - w * 0.7, y - t], [x + w * 0.7, y - t], [x + w, y - t * 0.8],
-                 [x + w, y + t * 0.8], [x + w * 0.8, y + t], [x - w * 0.8, y + t], [x - w, y + t * 0.8]]
-            )  # fmt: skip
-            _fill(canvas, box, look.bag_colour, look.bag_colour, "plain", _BODY_PX)
-
-        parts.append((depth * 1.6, bag))
+        w, t = _BODY_PX * half, _BODY_PX * (0.105 if behind else 0.06)
+        box = np.array(
+            [[x - w, y - t * 0.8], [x - w * 0.7, y - t], [x + w * 0.7, y - t], [x + w, y - t * 0.8],
+             [x + w, y + t * 0.8], [x + w * 0.8, y + t], [x - w * 0.8, y + t], [x - w, y + t * 0.8]]
+        )  # fmt: skip
+        parts.append((depth * 1.6, partial(fill, box, look.bag_colour)))
 
     def head() -> None:
         neck, crown = place(0.005, 0, shoulder_h), place(0.012, 0, shoulder_h + 0.105)
@@ -242,17 +243,8 @@ def _draw(look: Look, heading: float, phase: float | None) -> NDArray[np.uint8]:
         ellipse = cv2.ellipse
         if look.hair_style == "long":
             back = (round(x - dx * rx * 0.45), round(y + ry * 0.55))
-            ellipse(
-                canvas,
-                back,
-                (round(rx * 1.12), round(ry * 1.35)),
-                0,
-                0,
-                360,
-                (*_shade(hair, 0.9), 255),
-                -1,
-                cv2.LINE_AA,
-            )
+            size = (round(rx * 1.12), round(ry * 1.35))
+            ellipse(canvas, back, size, 0, 0, 360, (*_shade(hair, 0.9), 255), -1, cv2.LINE_AA)
         ellipse(
             canvas, (round(x), round(y)), (round(rx * 1.08), round(ry * 1.06)), 0, 0, 360, (*hair, 255), -1, cv2.LINE_AA
         )
@@ -273,18 +265,13 @@ def _draw(look: Look, heading: float, phase: float | None) -> NDArray[np.uint8]:
                 ellipse(canvas, brim, half, 0, 0, 360, (*_shade(cap, 0.8), 255), -1, cv2.LINE_AA)
 
     for _, draw in sorted(parts, key=lambda part: -part[0]):
-        draw()  # type: ignore[operator]
+        draw()
     head()
     return canvas
 
 
 def _fill(
-    canvas: NDArray[np.uint8],
-    outline: NDArray[np.float64],
-    colour: Colour,
-    second: Colour,
-    pattern: str,
-    body_px: float,
+    canvas: NDArray[np.uint8], outline: NDArray[np.float64], colour: Colour, second: Colour, pattern: str
 ) -> None:
     """Fills a polygon with cloth: pattern, a darker right and lower side, soft edge."""
     import cv2
@@ -297,7 +284,7 @@ def _fill(
     cover = mask[y0 : y0 + h + 2, x0 : x0 + w + 2].astype(np.float32)[..., None] / 255
     y, x = np.mgrid[0 : roi.shape[0], 0 : roi.shape[1]].astype(np.float32)
     across = (x - w / 2) / max(1.0, w / 2)
-    step = body_px * 0.045
+    step = _BODY_PX * 0.045
     bands = {
         "plain": np.zeros_like(x),
         "hoops": (np.floor(y / step) % 2).astype(np.float32),

@@ -27,7 +27,8 @@ def _lobby(c: Canvas) -> Scene:
     def wall(x: Plane, y: Plane, z: Plane) -> Image:
         wood = 0.9 + 0.06 * np.sin(x * 40) * (y < 1.0) + 0.03 * noise(rng, x * 3, y, 0.4)
         base = np.where((y < 1.0)[:, None], np.array((92, 122, 160)), np.array((188, 206, 214)))
-        return (base * (wood - 0.12 * (np.abs(y - 1.0) < 0.03))[:, None]).astype(np.float32)
+        rail: Plane = wood - 0.12 * (np.abs(y - 1.0) < 0.03)
+        return np.asarray(base * rail[:, None], np.float32)
 
     def ceiling(x: Plane, y: Plane, z: Plane) -> Image:
         face, _ = tiles(x, z, 1.2, 0.03)
@@ -40,7 +41,7 @@ def _lobby(c: Canvas) -> Scene:
         for k in range(2):
             c.panel(x0 + 0.08 + k * 1.1, x0 + 1.12 + k * 1.1, 1.03, 2.67, z, (236, 222, 200))
             c.panel(x0 + 0.08 + k * 1.1, x0 + 1.12 + k * 1.1, 1.03, 1.5, z, (150, 176, 160))
-    door = c.panel(-0.6, 1.8, 0, 2.45, z, (228, 214, 194))  # glass doors, the street behind
+    c.panel(-0.6, 1.8, 0, 2.45, z, (228, 214, 194))  # glass doors, the street behind
     c.panel(-0.6, 1.8, 0.0, 0.9, z, (168, 176, 176))
     c.panel(-0.6, 1.8, 0.9, 1.25, z, (140, 160, 140))
     for x0 in (-0.7, -0.02, 1.22, 1.8):
@@ -59,15 +60,13 @@ def _lobby(c: Canvas) -> Scene:
     desk = np.maximum(desk, c.panel(-4.7, -1.8, 1.05, 1.13, 11.25, (196, 206, 212)))
     desk = np.maximum(desk, c.panel(-3.6, -3.0, 1.12, 1.5, 11.4, (44, 40, 38)))
     c.hide(desk, 11.6)
-    for x0 in (2.55,):
-        pillar = c.box(x0, x0 + 0.55, 9.9, 10.45, 3.4, (178, 190, 196))
-        c.hide(pillar, 10.15)
+    pillar = c.box(2.55, 3.1, 9.9, 10.45, 3.4, (178, 190, 196))
+    c.hide(pillar, 10.15)
     sofa = c.box(3.3, 5.2, 11.4, 12.2, 0.45, (120, 92, 60))
     sofa = np.maximum(sofa, c.box(3.3, 5.2, 12.0, 12.3, 0.95, (110, 84, 54)))
     c.hide(sofa, 11.9)
     c.plant(-3.15, 5.9, 1.5, 0.52)
     c.plant(6.0, 12.4, 1.7, 0.5)
-    assert door is not None
     return c.done(shadow_lean=0.25)
 
 
@@ -84,9 +83,8 @@ def _corridor(c: Canvas) -> Scene:
         dado = (y < 1.05)[:, None]
         base = np.where(dado, np.array((150, 138, 96)), np.array((206, 214, 216)))
         light = 0.82 + 0.12 * np.exp(-((y - 2.4) ** 2) / 0.8) * (0.6 + 0.4 * np.cos(z * 2 * np.pi / 3.2))
-        return (
-            base * (light + 0.02 * noise(rng, z, y, 0.3) - 0.2 * (np.abs(y - 1.05) < 0.035) - 0.3 * (y < 0.1))[:, None]
-        ).astype(np.float32)
+        trim: Plane = 0.2 * (np.abs(y - 1.05) < 0.035) + 0.3 * (y < 0.1)
+        return np.asarray(base * (light + 0.02 * noise(rng, z, y, 0.3) - trim)[:, None], np.float32)
 
     def ceiling(x: Plane, y: Plane, z: Plane) -> Image:
         lamp = (np.abs(x) < 0.35) & (np.abs((z / 3.2) % 1 - 0.5) < 0.22)

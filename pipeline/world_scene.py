@@ -17,6 +17,8 @@ from pipeline.world_sim import View
 
 Image = NDArray[np.float32]
 Plane = NDArray[Any]
+Colour = tuple[float, ...]  # blue, green, red, 0 to 255
+Texture = Callable[[Plane, Plane, Plane], Image]
 FINE = 2  # rendered so many times larger, then averaged: soft edges
 
 
@@ -65,7 +67,7 @@ class Canvas:
         self.image = np.zeros((h, w, 3), np.float32)
 
     def room(
-        self, back_m: float, left_m: float, right_m: float, ceiling_m: float, textures: dict[str, Callable]
+        self, back_m: float, left_m: float, right_m: float, ceiling_m: float, textures: dict[str, Texture]
     ) -> dict[str, tuple[NDArray[np.bool_], Plane, Plane, Plane]]:
         """Paints floor, back, left, right, ceiling; returns per surface the mask and x, y, z of its pixels."""
         height = self.view.height_m
@@ -101,7 +103,7 @@ class Canvas:
         """Fine pixels of points (x, y, z) in metres."""
         return np.array([np.multiply(self.view.project(x, z, y), FINE) for x, y, z in points]).round().astype(np.int32)
 
-    def polygon(self, points: NDArray[np.int32], colour: tuple[float, float, float], cover: float = 1.0) -> Plane:
+    def polygon(self, points: NDArray[np.int32], colour: Colour, cover: float = 1.0) -> Plane:
         """Fills a polygon; returns its mask."""
         import cv2
 
@@ -112,17 +114,19 @@ class Canvas:
         part += (np.array(colour, np.float32) - part) * (cover * mask[y0:y1, x0:x1, None])
         return mask
 
-    def panel(self, x0: float, x1: float, y0: float, y1: float, z: float, colour: tuple, cover: float = 1.0) -> Plane:
+    def panel(self, x0: float, x1: float, y0: float, y1: float, z: float, colour: Colour, cover: float = 1.0) -> Plane:
         """A rectangle facing the camera."""
         return self.polygon(self.px((x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)), colour, cover)
 
     def side_panel(
-        self, x: float, z0: float, z1: float, y0: float, y1: float, colour: tuple, cover: float = 1.0
+        self, x: float, z0: float, z1: float, y0: float, y1: float, colour: Colour, cover: float = 1.0
     ) -> Plane:
         """A rectangle on a side wall."""
         return self.polygon(self.px((x, y0, z0), (x, y0, z1), (x, y1, z1), (x, y1, z0)), colour, cover)
 
-    def box(self, x0: float, x1: float, z0: float, z1: float, height: float, colour: tuple, base: float = 0.0) -> Plane:
+    def box(
+        self, x0: float, x1: float, z0: float, z1: float, height: float, colour: Colour, base: float = 0.0
+    ) -> Plane:
         """A cuboid with a lit top; returns the mask of all of it."""
         self.shadow_patch((x0 + x1) / 2, (z0 + z1) / 2, (x1 - x0) * 0.62, (z1 - z0) * 0.9)
         c = np.array(colour)
@@ -210,11 +214,13 @@ def noise(rng: np.random.Generator, s: Plane, t: Plane, size_m: float) -> Plane:
     i0, j0 = np.floor(i).astype(int), np.floor(j).astype(int)
     fi, fj = (i - i0)[..., None][..., 0], (j - j0)[..., None][..., 0]
     corner = [table[(i0 + a) % 64, (j0 + b) % 64] for a in (0, 1) for b in (0, 1)]
-    return (corner[0] * (1 - fj) + corner[1] * fj) * (1 - fi) + (corner[2] * (1 - fj) + corner[3] * fj) * fi
+    smooth: Plane = (corner[0] * (1 - fj) + corner[1] * fj) * (1 - fi) + (corner[2] * (1 - fj) + corner[3] * fj) * fi
+    return smooth
 
 
-def tint(light: Plane, colour: tuple[float, float, float]) -> Image:
-    return light[..., None] * np.array(colour, np.float32)
+def tint(light: Plane, colour: Colour) -> Image:
+    painted: Image = light[..., None] * np.array(colour, np.float32)
+    return painted
 
 
 def tiles(s: Plane, t: Plane, size_m: float, joint_m: float = 0.02) -> tuple[Plane, Plane]:

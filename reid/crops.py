@@ -62,7 +62,8 @@ def overlap_with_others(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     in_front = boxes[None, :, 3] >= boxes[:, None, 3]
     hidden = shared / area[:, None] * np.where(in_front, 1.0, 0.5)
     np.fill_diagonal(hidden, 0.0)
-    return np.minimum(hidden.max(axis=1), 1.0).astype(np.float32)
+    worst: NDArray[np.float32] = np.minimum(hidden.max(axis=1), 1.0).astype(np.float32)
+    return worst
 
 
 def box_quality(box: NDArray[np.float32], size_px: tuple[int, int], score: float = 1.0, overlap: float = 0.0) -> float:
@@ -84,7 +85,7 @@ def box_quality(box: NDArray[np.float32], size_px: tuple[int, int], score: float
     width, height = x2 - x1, y2 - y1
     if width < 2 or height < 4 or x2 <= 0 or y2 <= 0 or x1 >= width_px or y1 >= height_px:
         return 0.0
-    quality = min(1.0, height / FULL_HEIGHT_PX) ** 0.5
+    quality = math.sqrt(min(1.0, height / FULL_HEIGHT_PX))
     cut_sides = (x1 < BORDER_PX) + (x2 > width_px - BORDER_PX)
     cut_ends = (y1 < BORDER_PX) + (y2 > height_px - BORDER_PX)
     quality *= 0.6**cut_sides * 0.7**cut_ends

@@ -78,7 +78,8 @@ class Branch(nn.Module):
         self.projection = nn.Linear(features, architecture.projection_dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.projection(self.backbone((images - self.mean) / self.std))
+        projected: Tensor = self.projection(self.backbone((images - self.mean) / self.std))
+        return projected
 
 
 class DualBackboneNet(nn.Module):
@@ -147,7 +148,7 @@ def load(path: Path, device: str = "cpu") -> DualBackboneNet:
     return network.eval().to(device)
 
 
-def _read_safetensors(path: Path) -> tuple[dict, dict[str, Tensor]]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             described = (file.metadata() or {}).get(METADATA_KEY)
@@ -158,7 +159,7 @@ def _read_safetensors(path: Path) -> tuple[dict, dict[str, Tensor]]:
         raise EncoderError(f"{path}: cannot be read as safetensors, fetch it again: {error}") from error
 
 
-def _read_pth(path: Path) -> tuple[dict, dict[str, Tensor]]:
+def _read_pth(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen unrelated types here

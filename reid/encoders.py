@@ -16,10 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 
 class EncoderError(ValueError):
@@ -100,12 +102,13 @@ def normalised(crops: Sequence[NDArray[np.uint8]], preprocessing: Preprocessing)
 
 def unit_rows(features: NDArray[np.floating], name: str) -> NDArray[np.float32]:
     """(N, D) raw network output -> unit rows float32. EncoderError for NaN, infinity or a row of zeros."""
-    features = np.asarray(features, np.float32)
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    rows = np.asarray(features, np.float32)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or (lengths < 1e-12).any():
         bad = int(np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] < 1e-12))[0])
         raise EncoderError(f"{name}: embedding of crop {bad} is zero or not finite; damaged weights or no ReID network")
-    return features / lengths
+    unit: NDArray[np.float32] = rows / lengths
+    return unit
 
 
 def probe_crops() -> list[NDArray[np.uint8]]:
@@ -116,7 +119,7 @@ def probe_crops() -> list[NDArray[np.uint8]]:
     return [np.repeat(ramp[..., None], 3, axis=2), colours]
 
 
-def keeps_crops_apart(run: Callable[[NDArray], NDArray], batch: NDArray) -> bool:
+def keeps_crops_apart(run: Callable[[Array], Array], batch: Array) -> bool:
     """Whether a network says the same of each picture alone and in company. Exports with a batch of 1 baked into some
     inner shape do not, and no error tells."""
     try:
@@ -128,7 +131,7 @@ def keeps_crops_apart(run: Callable[[NDArray], NDArray], batch: NDArray) -> bool
     return together.shape == alone.shape and np.allclose(together, alone, rtol=1e-3, atol=1e-4, equal_nan=True)
 
 
-def one_vector_each(features: NDArray, name: str) -> NDArray:
+def one_vector_each(features: Array, name: str) -> Array:
     """(N, D), or (N, D, 1, 1) as pooling layers leave it -> (N, D); EncoderError for anything else."""
     if features.ndim > 2 and features.shape[2:] == (1,) * (features.ndim - 2):
         features = features.reshape(features.shape[:2])

@@ -10,6 +10,7 @@ features", ECCV 2008. Every choice below was kept because it raised the same/dif
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,10 +85,11 @@ def _without_cast(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     light = np.maximum((pixels**GREY_NORM).mean(axis=(0, 1)) ** (1 / GREY_NORM), 1.0)
     pixels *= light.mean() / light
     pixels *= np.sqrt(USUAL_BRIGHTNESS / max(float(pixels.mean()), 1.0))
-    return np.clip(pixels, 0, 255) / np.float32(255)
+    evened: NDArray[np.float32] = np.clip(pixels, 0, 255) / np.float32(255)
+    return evened
 
 
-def _person_weight(image: NDArray[np.float32]) -> NDArray:
+def _person_weight(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """(H, W) in (0, 1]: high in the middle and where the colour is unlike that of the crop's sides at that height."""
     import cv2
 
@@ -95,10 +97,13 @@ def _person_weight(image: NDArray[np.float32]) -> NDArray:
     sides = (lab[:, :2].mean(axis=1, keepdims=True), lab[:, -2:].mean(axis=1, keepdims=True))
     away = [np.linalg.norm(lab - cv2.blur(side, (1, 9)).reshape(HEIGHT_PX, 1, 3), axis=2) for side in sides]
     unlike = np.minimum(away[0], away[1])
-    return _MIDDLE * (unlike / (unlike + BACKGROUND_LAB) + 0.1)
+    weight: NDArray[np.float32] = _MIDDLE * (unlike / (unlike + BACKGROUND_LAB) + 0.1)
+    return weight
 
 
-def _stripe_histograms(values: NDArray, weights: NDArray, bins: int, *, circular: bool) -> NDArray[np.float32]:
+def _stripe_histograms(
+    values: NDArray[Any], weights: NDArray[Any], bins: int, *, circular: bool
+) -> NDArray[np.float32]:
     """(STRIPES, bins) histograms of values in [0, 1]; each value is shared by its two nearest bins, so that a small
     change of colour makes a small change of the descriptor."""
     position = values * bins - 0.5 if circular else values * (bins - 1)
