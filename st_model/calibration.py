@@ -57,7 +57,7 @@ def calibration_for(encoder: str) -> Calibration:
 
 
 def fit_platt(
-    cosine: NDArray[np.float64], same: NDArray[np.float64], weight: NDArray[np.float64], *, ridge: float = 1e-3
+    cosine: NDArray[np.float64], same: NDArray[np.float64], weight: NDArray[np.float64], *, ridge: float = 1e-6
 ) -> Calibration | None:
     """Weighted logistic regression of `same` ([0, 1], may be fractional) on `cosine`; None when the data do not decide it.
 

@@ -1,0 +1,59 @@
+"""The matcher's choices the slow way: every identity in a loop, every assignment tried."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from st_model.gallery import Gallery, Stay
+from st_model.hypotheses import MatchSettings
+from st_model.transitions import TransitionTables
+
+
+def slow_log_weights(
+    stay: Stay, gallery: Gallery, tables: TransitionTables, settings: MatchSettings, new_share: float
+) -> dict[int | None, float]:
+    """Log-weight of every identity, and of None = a new person. For a stay that belongs to nobody yet."""
+    basis, axes = gallery.basis, tables.settings
+    own = basis.vector(stay.camera, stay.embedding)
+    out: dict[int | None, float] = {None: math.log(new_share) + settings.caution}
+    for global_id, identity in gallery.identities.items():
+        twice = False
+        for s in identity.stays:
+            if s.camera == stay.camera:
+                end = min(s.last_s if s.closed else math.inf, stay.last_s if stay.closed else math.inf)
+                twice = twice or end - max(s.entered_s, stay.entered_s) > settings.tolerance_s
+        if twice:
+            continue
+        earlier = [s for s in identity.stays if s.order < stay.order]
+        in_view = [s for s in earlier if not s.closed or s.last_s >= stay.entered_s]
+        if in_view:
+            old, new = max(in_view, key=lambda s: s.order), stay
+        elif earlier:
+            old, new = max(earlier, key=lambda s: (s.last_s, s.order)), stay
+        else:
+            old, new = stay, min(identity.stays, key=lambda s: s.order)
+        delay = max(new.entered_s - old.last_s, axes.origin_s)
+        b = math.floor((delay - axes.origin_s) / axes.bin_s)
+        if b >= axes.bins:
+            log_r = -settings.revival
+        else:
+            density = tables.density(old.camera, new.camera)
+            r = density[b] * axes.bins if old.closed else float(np.mean(density[: b + 1])) * axes.bins
+            log_r = math.log(r) + settings.lift * tables.log_lift(old.camera, new.camera)
+        cosine = float(np.dot(gallery.vector_of(identity), own))
+        prior = math.log(1 - new_share) - math.log(len(gallery.identities))
+        out[global_id] = basis.calibration.g0 * cosine + basis.calibration.b0 + settings.g1 * log_r + prior
+    return out
+
+
+def slow_assignment(weights: list[dict[int | None, float]]) -> float:
+    """Largest total log-weight when no identity is given twice."""
+    best = -math.inf
+    for chosen in itertools.product(*(list(w) for w in weights)):
+        known = [c for c in chosen if c is not None]
+        if len(known) == len(set(known)):
+            best = max(best, sum(w[c] for w, c in zip(weights, chosen, strict=True)))
+    return best
