@@ -1,0 +1,104 @@
+"""Ablation: every guard and every term of the matcher off or changed, one at a time; what each is worth.
+
+A switch is a setting (`match.*`, `tables.*`) or a constant of a room that no setting reaches, replaced for one run.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from unittest import mock
+
+from pipeline.config import MatchConfig
+from st_model.transitions import TransitionTables
+from tests.benchmarks.quality_market import read_market
+from tests.benchmarks.quality_runs import NeverLearns, Row, config_for, figures, run
+from tests.benchmarks.quality_world import hours
+
+SWITCHES: dict[str, tuple[str, ...]] = {
+    "as shipped": (),
+    "no transitions at all": ("never learns",),
+    "transition weight g1 = 0.5": ("match.g1=0.5",),
+    "no lift (how often a pair happens)": ("match.lift=0",),
+    "no caution towards known people": ("match.caution=0",),
+    "no centring per camera, no whitening, no refit": ("match.centre_from=1000000000", "match.whiten_from=1000000000"),
+    "no whitening": ("match.whiten_from=1000000000",),
+    "no merging": ("match.merge_at=1",),
+    "no splitting": ("match.split_at=1",),
+    "no second look at old identities": ("match.merge_every_s=1e12",),
+    "arrivals decided one by one": ("match.window_s=0.001",),
+    "no tolerance for broken tracks": ("match.tolerance_s=0",),
+    "every closed stay a prototype": ("match.prototype_at=0",),
+    "no floor": ("tables.floor=1e-6",),
+    "full weight from the first link": ("tables.floor_evidence=1e-6",),
+    "no widening while thin": ("tables.thin=1e-9",),
+    "bandwidth four times as wide": ("tables.sigma_s=16",),
+    "no wide window": ("st_model.density.WIDE_SHARE=0",),
+    "no drift alarms": ("st_model.drift.ALARM_AT=1e12",),
+    "no cap for loiterers": ("st_model.teaching.LOITER_CAP=1000000000",),
+    "every best link teaches": ("st_model.teaching.LEAST_WEIGHT=0",),
+}
+
+
+@contextmanager
+def _constants(switches: Sequence[str]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for switch in switches:
+            name, value = switch.split("=")
+            module, constant = name.rsplit(".", 1)
+            old = getattr(import_module(module), constant)  # a renamed constant is an error, not a silent "no effect"
+            stack.enter_context(mock.patch(name, type(old)(float(value))))
+        yield
+
+
+@contextmanager
+def switched(name: str, encoder: str | None) -> Iterator[tuple[MatchConfig, type[TransitionTables]]]:
+    """Settings and kind of tables of one of the SWITCHES."""
+    switches = SWITCHES[name]
+    config = config_for(encoder, [s for s in switches if s.startswith(("match.", "tables."))])
+    kind = NeverLearns if "never learns" in switches else TransitionTables
+    with _constants([s for s in switches if s.startswith("st_model.")]):
+        yield config, kind
+
+
+def world_ablation(seeds: Sequence[int], cameras: int = 6, names: Sequence[str] = tuple(SWITCHES)) -> list[Row]:
+    """The middle world: cold and warm, median over the seeds."""
+    worlds = [hours("middle", seed, cameras) for seed in seeds]
+    rows: list[Row] = []
+    for name in names:
+        found: dict[str, list[Row]] = {"cold": [], "warm": []}
+        for (early, _), (late, truth) in worlds:
+            with switched(name, None) as (config, kind):
+                first = run(early, kind(config.tables), config).tables
+                warm = kind(config.tables)
+                warm.add(first.items())
+                for what, tables in (("cold", kind(config.tables)), ("warm", warm)):
+                    found[what].append(figures(truth, run(late, tables, config).ids, {}))
+        rows.append(
+            {
+                "data": "world/middle",
+                "run": name,
+                **{
+                    f"{what}_{key}": round(statistics.median(float(str(r[key])) for r in some), 4)
+                    for what, some in found.items()
+                    for key in ("hand_over_f1", "pairs_f1", "purity")
+                },
+            }
+        )
+    return rows
+
+
+def market_ablation(folder: Path, file: str = "osnet_msmt", names: Sequence[str] = tuple(SWITCHES)) -> list[Row]:
+    """A network that never saw the site, from empty tables."""
+    sightings, truth = read_market(folder, file)
+    rows: list[Row] = []
+    for name in names:
+        with switched(name, "osnet") as (config, kind):
+            done = run(sightings, kind(config.tables), config)
+        keys = ("hand_over_f1", "pairs_f1", "false_merges_per_1000", "purity", "completeness")
+        scores = figures(truth, done.ids, {})
+        rows.append({"data": f"market_stream/{file}", "run": name, **{key: scores[key] for key in keys}})
+    return rows

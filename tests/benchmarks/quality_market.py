@@ -1,0 +1,116 @@
+"""Quality on `market_stream`: real features, real times, six cameras, 4.7 hours; see its README for reference rows."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.tracklog import read_sightings
+from st_model.link_scores import LabelledStay, score_links
+from st_model.sightings import Sighting
+from st_model.transitions import TransitionTables
+from tests.benchmarks.quality_runs import (
+    APPEARANCE,
+    COLD,
+    COSINE,
+    WARM,
+    NeverLearns,
+    Row,
+    Run,
+    config_for,
+    copy_of,
+    curve,
+    figures,
+    run,
+    tuned_cosine,
+    with_removed,
+)
+
+FILES = {
+    "osnet_market": ("sightings_osnet_market.parquet", "stays.csv"),
+    "osnet_msmt": ("sightings_osnet_msmt.parquet", "stays.csv"),
+    "warm_osnet_msmt": ("sightings_warm_osnet_msmt.parquet", "stays_warm.csv"),
+}
+SPANS = 12
+
+
+def read_market(folder: Path, name: str) -> tuple[list[Sighting], list[LabelledStay]]:
+    """Sightings and truth of one of the FILES."""
+    sightings, truth = FILES[name]
+    with (folder / truth).open() as file:
+        stays = [
+            LabelledStay(
+                row["camera"],
+                int(row["track_id"]),
+                int(row["person"]),
+                float(row["entered_s"]),
+                float(row["last_s"]),
+                row["scored"] == "1",
+            )
+            for row in csv.DictReader(file)
+        ]
+    return read_sightings(folder / sightings), stays
+
+
+def market_rows(folder: Path, name: str) -> tuple[list[Row], Row]:
+    """All runs over one file, and its learning curve."""
+    sightings, truth = read_market(folder, name)
+    config = config_for("osnet")
+    ids, chosen = tuned_cosine(sightings, lambda ids: score_links(truth, ids).hand_over.f1)
+    cold = run(sightings, TransitionTables(), config)
+    runs = {
+        COSINE: Run(ids, {}, TransitionTables()),
+        APPEARANCE: run(sightings, NeverLearns(), config),
+        COLD: cold,
+    }
+    if name != "warm_osnet_msmt":  # that file is its own warming: its training people come first
+        runs[WARM] = run(sightings, copy_of(cold.tables), config)
+    rows: list[Row] = [
+        {"data": f"market_stream/{name}", "run": what, **figures(truth, r.ids, r.settled_s)} for what, r in runs.items()
+    ]
+    rows[0] |= chosen
+    entered = [s.entered_s for s in truth if s.scored]
+    return with_removed(rows), learning_curve(name, runs, truth, min(entered), max(entered) + 1e-3)
+
+
+def learning_curve(name: str, runs: dict[str, Run], truth: Sequence[LabelledStay], start_s: float, end_s: float) -> Row:
+    """Hand-over F1 of each twelfth of the stream."""
+    edges = np.linspace(start_s, end_s, SPANS + 1)
+    hours = [round(float(t - start_s) / 3600, 3) for t in (edges[:-1] + edges[1:]) / 2]
+    return {
+        "data": f"market_stream/{name}",
+        "hours": hours,
+        **{what: curve(truth, r.ids, edges.tolist()) for what, r in runs.items()},
+    }
+
+
+def msmt_cold(folder: Path) -> Row:
+    """The one run that is quick enough for a test."""
+    sightings, truth = read_market(folder, "osnet_msmt")
+    done = run(sightings, TransitionTables(), config_for("osnet"))
+    return figures(truth, done.ids, done.settled_s)
+
+
+def plot_curves(curves: Sequence[Row], path: Path) -> None:
+    """Hand-over F1 over hours, one panel per file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(curves), figsize=(4.6 * len(curves), 3.4), sharey=True, squeeze=False)
+    for panel, one in zip(panels[0], curves, strict=True):
+        for what, values in one.items():
+            if isinstance(values, list) and what != "hours":
+                panel.plot(one["hours"], values, marker=".", label=what)
+        panel.set(title=str(one["data"]).split("/")[-1], xlabel="hours", ylim=(0, 1))
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("hand-over F1 of the links made then")
+    panels[0][-1].legend(fontsize=8)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
