@@ -18,6 +18,7 @@ _CODES = {
         "RunError": BAD_INPUT,
         "DeviceError": BAD_INPUT,
         "TablesFileError": BAD_INPUT,
+        "SightingsFileError": BAD_INPUT,
         "ReplayError": BAD_INPUT,
         "ExplainError": BAD_INPUT,
         "SourceError": BAD_INPUT,

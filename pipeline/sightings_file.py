@@ -3,6 +3,8 @@
 One row per emission, in order of emitted_s; the row with closed = true is a stay's last word. Columns: camera string;
 track_id int64; emitted_s, entered_s, last_s double; closed bool; n_crops int32; quality float; first_box, last_box
 list<float>[4] (xyxy px, may be null); embedding list<float>[D], unit length.
+
+    SightingsFileError (ValueError)   the file holds no sightings; names file, row and what is wrong
 """
 
 from __future__ import annotations
@@ -14,11 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.atomic import atomic
-from pipeline.journal import JournalError
 from st_model.sightings import Sighting
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_VECTORS = ("embedding", "first_box", "last_box")
+_MAY_BE_NULL = ("first_box", "last_box")
+
+
+class SightingsFileError(ValueError):
+    """The file does not hold what a sightings.parquet must; says where."""
 
 
 def _schema(dim: int) -> pa.Schema:
@@ -58,9 +67,9 @@ def write_sightings(path: Path, sightings: list[Sighting]) -> None:
 def read_sightings(path: Path) -> list[Sighting]:
     """Read a sightings.parquet, from this program or another, checked.
 
-    Raises FileNotFoundError; JournalError for a file that is not Parquet, missing or unknown columns, rows that are
-    not in order of emitted_s, embeddings of differing length, of another length than 1, or with NaN: names the row
-    (1-based).
+    Raises FileNotFoundError; SightingsFileError for a file that is not Parquet, columns that are missing, unknown or of
+    another type, rows that are not in order of emitted_s, embeddings of differing length, of another length than 1, or
+    with NaN: names the row (1-based).
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -71,27 +80,24 @@ def read_sightings(path: Path) -> list[Sighting]:
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise JournalError(f"{path} is not a readable Parquet file: {error}") from error
-    required = set(_schema(1).names) - {"first_box", "last_box"}
+        raise SightingsFileError(f"{path} is not a readable Parquet file: {error}") from error
+    required = set(_schema(1).names) - set(_MAY_BE_NULL)
     names = set(table.column_names)
     if required - names:
-        raise JournalError(f"{path} lacks the columns {sorted(required - names)}")
+        raise SightingsFileError(f"{path} lacks the columns {sorted(required - names)}")
     if names - set(_schema(1).names):
-        raise JournalError(f"{path} has unknown columns {sorted(names - set(_schema(1).names))}")
+        raise SightingsFileError(f"{path} has unknown columns {sorted(names - set(_schema(1).names))}")
     return _checked_sightings(path, table)
 
 
 def _checked_sightings(path: Path, table: pa.Table) -> list[Sighting]:
-    columns: dict[str, Any] = {}
+    columns: dict[str, Any] = {name: [None] * table.num_rows for name in _MAY_BE_NULL}
     for name in table.column_names:
         column = table[name].combine_chunks()
-        if column.null_count and name not in ("first_box", "last_box"):
+        if column.null_count and name not in _MAY_BE_NULL:
             row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0]) + 1
-            raise JournalError(f"{path}, row {row}: {name} is null")
-        vectors = name in ("embedding", "first_box", "last_box")
-        columns[name] = column if vectors else column.to_pylist()
-    for name in ("embedding", "first_box", "last_box"):
-        columns[name] = _rows_of_vectors(columns[name]) if name in columns else [None] * table.num_rows
+            raise SightingsFileError(f"{path}, row {row}: {name} is null")
+        columns[name] = _vectors(path, name, column) if name in _VECTORS else _scalars(path, name, column)
     sightings: list[Sighting] = []
     dim = 0
     for n in range(table.num_rows):
@@ -103,13 +109,32 @@ def _checked_sightings(path: Path, table: pa.Table) -> list[Sighting]:
                 raise ValueError(f"embedding of length {length}, the first row has {dim}")
             sighting = Sighting(**fields)
         except (ValueError, TypeError) as error:
-            raise JournalError(f"{path}, row {n + 1}: {error}") from error
+            raise SightingsFileError(f"{path}, row {n + 1}: {error}") from error
         if sightings and sighting.emitted_s < sightings[-1].emitted_s:
-            raise JournalError(f"{path}, row {n + 1}: emitted_s {sighting.emitted_s} is earlier than in the row before")
+            raise SightingsFileError(
+                f"{path}, row {n + 1}: emitted_s {sighting.emitted_s} is earlier than in the row before"
+            )
         sightings.append(sighting)
     return sightings
 
 
-def _rows_of_vectors(column: Any) -> list[NDArray[np.float32] | None]:
+def _scalars(path: Path, name: str, column: Any) -> list[Any]:
+    """A column of single values in the type it must have; whole numbers may come as floats, and so on."""
+    import pyarrow as pa
+
+    try:
+        values: list[Any] = column.cast(_schema(1).field(name).type).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise SightingsFileError(f"{path}: column {name} is {column.type}: {error}") from error
+    return values
+
+
+def _vectors(path: Path, name: str, column: Any) -> list[NDArray[np.float32] | None]:
     """A list or fixed-size list column as one float32 array (or None) per row, copied: no slow Python numbers."""
+    import pyarrow as pa
+
+    kind, item = column.type, getattr(column.type, "value_type", None)
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not (pa.types.is_null(kind) or (lists and (pa.types.is_floating(item) or pa.types.is_integer(item)))):
+        raise SightingsFileError(f"{path}: column {name} is {kind}, expected lists of numbers")
     return [v.values.to_numpy(zero_copy_only=False).astype(np.float32) if v.is_valid else None for v in column]

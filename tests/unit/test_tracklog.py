@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from pipeline.atomic import OutputError, write_json_atomic
 from pipeline.journal import JournalError, read_boxes, read_corrections, read_decisions, read_journal_sightings
-from pipeline.sightings_file import read_sightings, write_sightings
+from pipeline.sightings_file import SightingsFileError, read_sightings, write_sightings
 from pipeline.tracklog import RunJournal, finish_run, read_tracks
 from pipeline.tracks_table import read_assignments
 from st_model.ledger import Correction
@@ -515,6 +515,9 @@ def change(table: pa.Table, name: str, values: list, kind: pa.DataType) -> pa.Ta
             r"row 2: embedding of length 2, the first row has 3",
         ),
         (lambda t: change(t, "embedding", [[1.0, 0, 0], None], pa.list_(pa.float32())), r"row 2: embedding is null"),
+        (lambda t: change(t, "embedding", [1.0, 2.0], pa.float64()), r"column embedding is double, expected lists"),
+        (lambda t: change(t, "last_box", [["x"], None], pa.list_(pa.string())), r"column last_box is list<"),
+        (lambda t: change(t, "track_id", ["seven", "8"], pa.string()), r"column track_id is string: .*seven"),
         (lambda t: t.append_column("mood", pa.array([1, 2])), r"unknown columns \['mood'\]"),
         (lambda t: t.drop_columns(["closed"]), r"lacks the columns \['closed'\]"),
     ],
@@ -522,7 +525,7 @@ def change(table: pa.Table, name: str, values: list, kind: pa.DataType) -> pa.Ta
 def test_a_damaged_sightings_file_is_one_clear_line(tmp_path, damage, message):
     table = table_of(sighting(1, 2.0), sighting(2, 3.0))
     pq.write_table(damage(table), tmp_path / "s.parquet")
-    with pytest.raises(JournalError, match=message):
+    with pytest.raises(SightingsFileError, match=message):
         read_sightings(tmp_path / "s.parquet")
 
 
@@ -530,7 +533,7 @@ def test_a_sightings_file_that_is_none(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_sightings(tmp_path / "absent.parquet")
     (tmp_path / "s.parquet").write_text("hello")
-    with pytest.raises(JournalError, match="not a readable Parquet file"):
+    with pytest.raises(SightingsFileError, match="not a readable Parquet file"):
         read_sightings(tmp_path / "s.parquet")
 
 
