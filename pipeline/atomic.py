@@ -39,6 +39,7 @@ def write_json_atomic(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Write lines (each with its line end) under a temporary name, then rename. Raises OutputError."""
     with atomic(path) as temporary, temporary.open("wb") as file:
         file.writelines(lines)
 

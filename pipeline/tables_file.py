@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.atomic import write_json_atomic
+from pipeline.atomic import write_lines
 from st_model.transitions import ONE, Increment, TableSettings, TransitionTables
 
 AXES = ("bin_s", "origin_s", "horizon_s", "epoch_s")
@@ -20,9 +20,13 @@ class TablesFileError(ValueError):
 
 
 def write_tables(path: Path, settings: TableSettings, counts: Iterable[Increment]) -> None:
-    """Write counts with their axes: {"axes": ..., "one": 4096, "counts": [[from, to, epoch, bin, count], ...]}."""
+    """Write counts with their axes: {"axes": ..., "one": 4096, "counts": [[from, to, epoch, bin, count], ...]}.
+
+    One count per line, so that files can be read, compared and are small. Raises OutputError.
+    """
     axes = {name: asdict(settings)[name] for name in AXES}
-    write_json_atomic(path, {"axes": axes, "one": ONE, "counts": [list(item) for item in counts]})
+    rows = ",\n".join(json.dumps(item, ensure_ascii=False) for item in counts)
+    write_lines(path, [f'{{"axes": {json.dumps(axes)}, "one": {ONE}, "counts": [\n{rows}\n]}}\n'.encode()])
 
 
 def read_tables(path: Path, settings: TableSettings | None = None) -> TransitionTables:

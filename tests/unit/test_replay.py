@@ -83,6 +83,7 @@ def test_tables_survive_a_file_exactly(tmp_path):
     counts = [Increment("a", "b", 0, 20, ONE), Increment("a", "b", 3, 21, 17), Increment("b", "a", 0, 0, 1)]
     write_tables(tmp_path / "t.json", settings, counts)
     assert list(read_tables(tmp_path / "t.json", settings).items()) == counts
+    assert '["a", "b", 3, 21, 17],\n' in (tmp_path / "t.json").read_text()
     assert read_tables(tmp_path / "t.json").settings.horizon_s == 100.0
 
 
