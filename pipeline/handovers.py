@@ -79,9 +79,8 @@ def handover_scores(
     true_stays = _stays(truth, min_stay, stay_gap, offset_frames)
     claimed_stays = _stays(predicted, min_stay, stay_gap, offset_frames)
     labels = []
-    covering: list[list[int]] = [
-        [] for _ in claimed_stays
-    ]  # for each claimed stay: the true stays of its matched boxes
+    # For each claimed stay: the true stays of its matched boxes.
+    covering: list[list[int]] = [[] for _ in claimed_stays]
     claimed_of = {(s.camera, int(row)): n for n, s in enumerate(claimed_stays) for row in s.rows}
     for number, stay in enumerate(true_stays):
         partners = matches[stay.camera][stay.rows]

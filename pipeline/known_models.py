@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from reid.encoders import PAIR
+
 
 @dataclass(frozen=True)
 class ModelFile:
@@ -79,7 +81,7 @@ KNOWN_MODELS: tuple[Model, ...] = (
         "encoder",
         "of its parts",
         "the default: two networks fused by weight, 768-d",
-        parts=("person-reidentification-retail-0277", "osnet_x0_25_msmt17"),
+        parts=PAIR,
     ),
     Model("stripes", "encoder", "AGPL-3.0-or-later", "colour and texture by body stripe; no weights"),
     _intel(

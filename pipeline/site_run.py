@@ -1,4 +1,4 @@
-"""The state of a run while it goes: a tracker and a stay watch per camera, the matcher, and what was decided so far."""
+"""The compute loop of a run: batches of frames in, tracks, sightings and decisions out, each into the journal."""
 
 from __future__ import annotations
 
@@ -29,15 +29,8 @@ class SiteRun:
         store: SiteStore,
         journal: RunJournal,
         clock: StageClock,
-    ):
-        self.config, self.cameras, self.engines, self.store, self.journal, self.clock = (
-            config,
-            cameras,
-            engines,
-            store,
-            journal,
-            clock,
-        )
+    ) -> None:
+        self.engines, self.store, self.journal, self.clock = engines, store, journal, clock
         self.trackers = {
             camera.name: CameraTracker(camera.name, config.tracker, store.new_track_id) for camera in cameras
         }
@@ -53,6 +46,7 @@ class SiteRun:
 
     @property
     def media_s(self) -> float:
+        """Seconds of site time seen so far."""
         return 0.0 if self.first_s is None else self.now_s - self.first_s
 
     def step(self, batch: Sequence[Frame]) -> None:
@@ -119,6 +113,7 @@ class SiteRun:
         self.store.learn(outcome.increments)
 
     def counters(self) -> dict[str, Any]:
+        """What was seen and decided, for run.json."""
         kinds = [decision.kind for decision in self.decisions]
         return {
             "camera_frames": self.frames,

@@ -1,4 +1,4 @@
-"""From tracks to sightings: keeps the best crops of every stay, says when it is due, embeds what is due in one batch."""
+"""From tracks to sightings: keeps the best crops of every stay, says when it is due, embeds all that is due at once."""
 
 from __future__ import annotations
 

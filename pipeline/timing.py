@@ -1,4 +1,4 @@
-"""How long each stage takes: wall and CPU seconds per stage name, for run.json and the benchmarks."""
+"""How long each stage takes: wall seconds per stage name, for run.json."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ class StageClock:
     >>> clock = StageClock()
     >>> with clock.stage("detect"):
     ...     pass
-    >>> clock.calls["detect"], clock.wall_s["detect"] >= 0
-    (1, True)
+    >>> clock.wall_s["detect"] >= 0
+    True
     """
 
     wall_s: dict[str, float] = field(default_factory=dict)
-    calls: dict[str, int] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -30,7 +29,6 @@ class StageClock:
             yield
         finally:
             self.wall_s[name] = self.wall_s.get(name, 0.0) + time.perf_counter() - begin
-            self.calls[name] = self.calls.get(name, 0) + 1
 
     def milliseconds_per(self, count: int) -> dict[str, float]:
         """Wall milliseconds per item, when `count` items went through each stage."""
