@@ -225,12 +225,18 @@ EDGES = (
         ((0.7, 5.5, 0.7), (0.3, 11.0, 1.3)),
         ((0.8, 5.0, 0.7), (0.2, 10.0, 1.3)),
     ),
-    Edge(("lobby", "left"), ("lobby", "left"), ((1.0, 9.0, 2.0),)),  # the cloakroom: people come back
+    *_both_ways(  # around the building
+        ("lobby", "left"),
+        ("yard", "gate"),
+        ((0.8, 8.0, 1.0), (0.2, 15.0, 1.5)),
+        ((0.85, 8.5, 1.0), (0.15, 14.0, 1.5)),
+    ),
 )
 
 # How people behave. Chosen so that 80 s show about two to three stays a person; no figure of a study.
 _SPEED_MEAN_MPS, _SPEED_SD_MPS, _SPEED_MIN_MPS, _SPEED_MAX_MPS = 1.35, 0.18, 0.95, 1.9
 _LOITER_SHARE = 0.22
+_TURN_BACK_SHARE = 0.1  # leave by the portal they came in
 _LOITER_S = (3.0, 9.0)
 _QUIET_START_S = 2.0  # an empty site first: a background model can settle
 _ARRIVALS_SHARE = 0.68  # of the duration: nobody comes so late that there is nothing left to see
@@ -292,6 +298,8 @@ def _journey(
         out = [name for name in exits if (camera, name) not in leading]
         choice = (out or exits) if leave else onward
         exit_ = choice[int(rng.integers(len(choice)))]
+        if not leave and (camera, entry) in leading and rng.uniform() < _TURN_BACK_SHARE:
+            exit_ = entry
         stay = _walk(rng, person, room, entry, exit_, time_s, speed_mps)
         stays.append(stay)
         edge = leading.get((camera, exit_))

@@ -133,8 +133,7 @@ def test_settings_refuse(bad):
 
 
 def test_the_synthetic_site_is_seen():
-    """A hard clip (grey clothes, a plant, people close together); the floors lie 6 points under what was measured on it
-    when they were set: precision .886, recall .842."""
+    """The floors lie 6 points under what was measured on this clip when they were set: precision .941, recall .925."""
     sim = simulate(seed=11, cameras=1, people=6, duration_s=30)
     detector, found, true, good = MotionDetector(), 0, 0, 0
     again = MotionDetector()
@@ -144,8 +143,8 @@ def test_the_synthetic_site_is_seen():
         assert np.array_equal(persons.boxes, repeated.boxes)
         found, true, good = found + len(persons), true + len(rows), good + _hits(persons, rows)
     assert true > 200
-    assert good / found > 0.82
-    assert good / true > 0.78
+    assert good / found > 0.88
+    assert good / true > 0.86
 
 
 # --- mask to persons

@@ -88,6 +88,14 @@ def test_some_people_stop_on_their_way():
     assert 0 < len(standing) < len(stays) / 2
 
 
+def test_some_people_turn_back_and_some_return():
+    stays = [s for seed in SEEDS for s in simulate(seed=seed).stays]
+    assert 0 < sum(s.entry == s.exit for s in stays) < 0.2 * len(stays)
+    sim = simulate(seed=1)
+    visits = [(s.person, s.camera) for s in sim.stays]
+    assert len(set(visits)) < len(visits)  # somebody comes back to a camera
+
+
 def test_travel_times_come_from_the_mixture():
     edge = simulate(seed=1).edges[0]
     drawn = np.array([edge.draw_s(np.random.default_rng(n)) for n in range(400)])
