@@ -11,6 +11,7 @@ _CODES = {
         "StoreError": STORAGE,
         "LedgerError": BAD_INPUT,
         "MarketFileError": BAD_INPUT,
+        "TooFewStays": BAD_INPUT,
         "SnapshotError": BAD_INPUT,
     },
     "pipeline.": {
@@ -18,6 +19,7 @@ _CODES = {
         "RunError": BAD_INPUT,
         "DeviceError": BAD_INPUT,
         "TablesFileError": BAD_INPUT,
+        "CalibrateError": BAD_INPUT,
         "SightingsFileError": BAD_INPUT,
         "ReplayError": BAD_INPUT,
         "ExplainError": BAD_INPUT,
