@@ -23,6 +23,7 @@ _CODES = {
         "SightingsFileError": BAD_INPUT,
         "ReplayError": BAD_INPUT,
         "ExplainError": BAD_INPUT,
+        "CalibrateError": BAD_INPUT,
         "SourceError": BAD_INPUT,
         "WeightsError": BAD_INPUT,
         "EvaluationError": BAD_INPUT,
