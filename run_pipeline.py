@@ -228,6 +228,50 @@ def explain(
     typer.echo(json.dumps(to_json(explanation), indent=1) if as_json else "\n".join(in_words(explanation)))
 
 
+Seen = Annotated[Path, typer.Argument(metavar="RUN|SIGHTINGS.parquet", help="a run folder, or what was seen")]
+Encoder = Annotated[str | None, typer.Option("--encoder", help="encoder that made the embeddings")]
+
+
+@app.command()
+def calibrate(
+    source: Seen,
+    truth: Annotated[
+        Path | None, typer.Option("--truth", help="CSV with camera, track_id, person: compare with a labelled fit")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="folder for the reliability diagrams")] = None,
+    override: Annotated[list[str] | None, typer.Option("--set", help="match.x=value or tables.x=value")] = None,
+    encoder: Encoder = None,
+    as_json: AsJson = False,
+) -> None:
+    """How sure appearance may be at a site: fit it to a run without labels, and say what to put into the YAML."""
+    from pipeline.calibrate import calibrate as fit
+    from pipeline.calibrate import in_words, plot
+    from pipeline.journal import to_json
+
+    with _clear_errors():
+        with _progress(quiet=as_json) as on_progress:
+            found = fit(source, overrides=override or (), encoder=encoder, truth=truth, on_progress=on_progress)
+        pictures = plot(found, out) if out else []
+    typer.echo(json.dumps(to_json(found), indent=1) if as_json else "\n".join([*in_words(found), *map(str, pictures)]))
+
+
+@app.command()
+def clocks(
+    source: Seen,
+    override: Annotated[list[str] | None, typer.Option("--set", help="match.x=value or tables.x=value")] = None,
+    encoder: Encoder = None,
+    as_json: AsJson = False,
+) -> None:
+    """How far each camera's clock is off, and since when, from what was seen (`tables clocks`: from all learnt)."""
+    from pipeline.clocks_command import as_json as plain
+    from pipeline.clocks_command import clocks_of_run, in_words, offsets_of_run
+
+    with _clear_errors(), _progress(quiet=as_json) as on_progress:
+        found = clocks_of_run(source, overrides=override or (), encoder=encoder, on_progress=on_progress)
+        known = offsets_of_run(source)
+    typer.echo(json.dumps(plain(found, known), indent=1) if as_json else "\n".join(in_words(found, known)))
+
+
 SiteOption = Annotated[str, typer.Option("--site", help="whose tables (run.json says under which name a run taught)")]
 SiteFile = Annotated[Path | None, typer.Option("--config", "-c", help="site YAML, for redis and tables settings")]
 SiteSet = Annotated[list[str] | None, typer.Option("--set", help="redis.url=value and the like")]
@@ -261,6 +305,29 @@ def tables_plot(out: Path, site: SiteOption = "", config: SiteFile = None, overr
 
     with _clear_errors():
         typer.echo(f"{plot(_site(site, config, override), out)} pictures: {out}")
+
+
+@tables_app.command("graph")
+def tables_graph(out: Path, site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
+    """The camera graph as a picture: an arrow per pair, as wide as its evidence, with the median travel time."""
+    from pipeline.tables_command import graph
+
+    with _clear_errors():
+        typer.echo(f"{graph(_site(site, config, override), out)} pairs: {out}")
+
+
+@tables_app.command("clocks")
+def tables_clocks(
+    site: SiteOption = "", config: SiteFile = None, override: SiteSet = None, as_json: AsJson = False
+) -> None:
+    """How far each camera's clock is off, from what the site has learnt; prints the `offset_s` lines for the YAML."""
+    from pipeline.clocks_command import as_json as plain
+    from pipeline.clocks_command import clocks_of_site, configured_offsets, in_words
+
+    with _clear_errors():
+        settings = _site(site, config, override)
+        found, known = clocks_of_site(settings), configured_offsets(settings)
+    typer.echo(json.dumps(plain(found, known), indent=1) if as_json else "\n".join(in_words(found, known)))
 
 
 @tables_app.command("export")

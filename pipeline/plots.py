@@ -5,6 +5,7 @@ matplotlib's object interface on the Agg canvas: needs no screen, touches no glo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 
 from pipeline.annotate import person_colour
 from pipeline.atomic import atomic
+from st_model.calibration import Reliability
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _BARS, _CURVE, _GREY = "#9ecae1", "#d94801", "#666666"
 MAX_PERSONS = 100  # rows of a timeline that can still be told apart
+MAX_ARROWS = 40  # between cameras, with labels that can still be read
 
 
 def median_delay_s(counts: NDArray[np.float64], bin_s: float, origin_s: float) -> float | None:
@@ -176,29 +179,90 @@ def plot_camera_graph(path: Path, moves: pa.Table) -> None:
     pairs: dict[tuple[str, str], list[float]] = {}
     for row in moves.to_pylist():
         pairs.setdefault((row["from_camera"], row["to_camera"]), []).append(row["delay_s"])
-    names = sorted({name for pair in pairs for name in pair})
-    figure, axes = _figure(7.0, 5.0 if len(names) < 8 else 7.0)
+    edges = {pair: (len(delays), float(np.median(delays))) for pair, delays in pairs.items()}
+    plot_graph(path, edges, title="moves (median delay)", without="nobody went from one camera to another")
+
+
+def plot_graph(
+    path: Path, edges: Mapping[tuple[str, str], tuple[float, float | None]], *, title: str, without: str
+) -> None:
+    """Write a PNG of cameras on a circle, with an arrow per ordered pair, as wide as it is strong.
+
+    edges    (from, to) -> (how often, median delay in seconds); a camera to itself is told below its name
+    without  what to write when there is no edge
+
+    The `MAX_ARROWS` strongest are drawn, and the title says so. Raises OutputError when the file cannot be written.
+    """
+    names = sorted({name for pair in edges for name in pair}, key=_with_numbers)
+    crowded = len(names) > 12
+    arrows = sorted((pair for pair in edges if pair[0] != pair[1]), key=lambda pair: (-edges[pair][0], pair))
+    side_in = 5.0 if len(names) < 8 else min(7.0 + 0.15 * max(len(names) - 12, 0), 14.0)
+    figure, axes = _figure(max(7.0, 1.2 * side_in), side_in)
     axes.set_axis_off()
-    axes.set_title("moves (median delay)", loc="left", fontsize=11)
+    left_out = f", the {MAX_ARROWS} strongest of {len(arrows)}" if len(arrows) > MAX_ARROWS else ""
+    axes.set_title(f"{title}{left_out}", loc="left", fontsize=11)
     axes.set_aspect("equal")
-    axes.set_xlim(-1.45, 1.45)
-    axes.set_ylim(-1.25, 1.25)
+    axes.set_xlim(-1.6, 1.6)
+    axes.set_ylim(-1.3, 1.3)
     angles = np.pi - 2 * np.pi * np.arange(len(names)) / max(len(names), 1)
     places = {name: np.array([np.cos(a), np.sin(a)]) for name, a in zip(names, angles, strict=True)}
-    most = max(map(len, pairs.values()), default=1)
-    for (origin, to), delays in pairs.items():
-        start, end = places[origin], places[to]
-        width = 0.8 + 4.2 * len(delays) / most
-        arrow = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=0.18", "shrinkA": 22, "shrinkB": 22, "color": _CURVE}
+    most = max((edges[pair][0] for pair in arrows), default=1.0)
+    for pair in arrows[:MAX_ARROWS]:
+        often, median_s = edges[pair]
+        start, end = places[pair[0]], places[pair[1]]
+        width = 0.8 + 4.2 * often / most
+        arrow: dict[str, Any] = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=0.18", "color": _CURVE}
+        arrow |= {"shrinkA": 11 if crowded else 22, "shrinkB": 11 if crowded else 22}
         arrow |= {"mutation_scale": 9 + 2 * width, "linewidth": width, "alpha": 0.55}
         axes.annotate("", xy=end, xytext=start, arrowprops=arrow)
         along = end - start
-        aside = np.array([along[1], -along[0]]) * 0.13  # the side to which arc3 bends
-        label = f"{len(delays)} ({float(np.median(delays)):.0f} s)"
-        axes.text(*(start + 0.5 * along + aside), label, ha="center", va="center", fontsize=8, color="#333333")
+        aside = np.array([along[1], -along[0]]) * 0.11  # the side to which arc3 bends
+        # Near its origin: in the middle the labels of all diagonals would meet.
+        label: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": "#333333", "zorder": 4}
+        label |= {"bbox": {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.6}}
+        axes.text(*(start + 0.3 * along + aside), _often(often, median_s), **label)
     for name, place in places.items():
-        box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": _GREY}
-        axes.text(*place, name, ha="center", va="center", fontsize=10, bbox=box, zorder=3)
-    if not pairs:
-        axes.text(0, 0, "nobody went from one camera to another", ha="center", color=_GREY)
+        box = {"boxstyle": f"round,pad={0.2 if crowded else 0.5}", "facecolor": "white", "edgecolor": _GREY}
+        axes.text(*place, name, ha="center", va="center", fontsize=7 if crowded else 10, bbox=box, zorder=5)
+        if (name, name) in edges:
+            side = "center" if abs(place[0]) < 0.2 else "left" if place[0] > 0 else "right"
+            label = {"ha": side, "va": "center", "fontsize": 8, "color": _GREY}
+            axes.text(*(place * 1.2), f"returns\n{_often(*edges[name, name])}", **label)
+    if not edges:
+        axes.text(0, 0, without, ha="center", color=_GREY)
+    _save(figure, path)
+
+
+def _with_numbers(name: str) -> list[tuple[int, str]]:
+    """Sort key that puts camera 2 before camera 10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _often(often: float, median_s: float | None) -> str:
+    count = f"{often:.0f}" if often >= 9.95 or often == round(often) else f"{often:.1f}"
+    return count if median_s is None else f"{count} ({median_s:.0f} s)"
+
+
+def plot_reliability(path: Path, diagrams: Mapping[str, Reliability], title: str) -> None:
+    """Write a PNG of reliability diagrams: how often what was predicted with some probability came true.
+
+    diagrams  name -> diagram; dots are as large as their bin is heavy, on a logarithmic scale
+
+    Raises OutputError when the file cannot be written.
+    """
+    figure, axes = _figure(6.0, 5.4)
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1.0)
+    for number, (name, diagram) in enumerate(diagrams.items()):
+        seen = diagram.weight > 0
+        x, y, weight = diagram.predicted[seen], diagram.observed[seen], diagram.weight[seen]
+        label = f"{name}: expected calibration error {diagram.error:.3f}"
+        axes.plot(x, y, color=f"C{number}", linewidth=1.6, label=label)
+        axes.scatter(x, y, s=8 + 10 * np.log10(1 + weight), color=f"C{number}", zorder=3)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_aspect("equal")
+    axes.set_xlabel("predicted probability of one person")
+    axes.set_ylabel("observed share")
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
     _save(figure, path)

@@ -79,19 +79,9 @@ def replay_to(
     shipped calibration is used) and `tables` (a file of `tables export`) replace them. Writes decisions.jsonl,
     corrections.jsonl, assignments.csv and tables_end.json. Raises ReplayError, ConfigError, JournalError, OutputError.
     """
-    parquet, run = (source / "sightings.parquet", source) if source.is_dir() else (source, None)
-    if not parquet.is_file():
-        raise ReplayError(f"{parquet}: no such file; a run folder or a sightings.parquet was expected")
-    facts = _facts(run) if run else {}
-    settings = dict(facts.get("config", {}))
-    if encoder:
-        settings["reid"] = {**settings.get("reid", {}), "encoder": encoder}
-        settings["match"] = {k: v for k, v in settings.get("match", {}).items() if k != "calibration"}
-    config = load_match_config(settings, overrides=overrides)
-    start = tables or (run / "tables_start.json" if run and (run / "tables_start.json").is_file() else None)
-    held = read_tables(start, config.tables) if start else TransitionTables(config.tables)
-    first_id = int(facts.get("counters", {}).get("first_global_id") or 1)
-    done = replay(read_sightings(parquet), config, held, first_id=first_id, on_progress=on_progress)
+    inputs = read_inputs(source, overrides=overrides, encoder=encoder, tables=tables)
+    config = inputs.config
+    done = replay(inputs.sightings, config, inputs.tables, first_id=inputs.first_id, on_progress=on_progress)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -101,6 +91,44 @@ def replay_to(
     write_assignments(out / "assignments.csv", done.ids)
     write_tables(out / "tables_end.json", config.tables, done.tables.items())
     return done
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run folder or a sightings.parquet brings to a replay: what was seen, settings, starting tables and id."""
+
+    sightings: list[Sighting]
+    config: MatchConfig
+    tables: TransitionTables
+    first_id: int
+
+
+def read_inputs(
+    source: Path,
+    *,
+    overrides: Sequence[str] = (),
+    encoder: str | None = None,
+    tables: Path | None = None,
+    start: bool = True,
+) -> Inputs:
+    """Read a source of `replay_to`; `start` false: without the tables that a run began with.
+
+    Raises ReplayError, ConfigError, JournalError.
+    """
+    parquet, run = (source / "sightings.parquet", source) if source.is_dir() else (source, None)
+    if not parquet.is_file():
+        raise ReplayError(f"{parquet}: no such file; a run folder or a sightings.parquet was expected")
+    facts = facts_of(run) if run else {}
+    settings = dict(facts.get("config", {}))
+    if encoder:
+        settings["reid"] = {**settings.get("reid", {}), "encoder": encoder}
+        settings["match"] = {k: v for k, v in settings.get("match", {}).items() if k != "calibration"}
+    config = load_match_config(settings, overrides=overrides)
+    own = run / "tables_start.json" if start and run and (run / "tables_start.json").is_file() else None
+    begun = tables or own
+    held = read_tables(begun, config.tables) if begun else TransitionTables(config.tables)
+    first_id = int(facts.get("counters", {}).get("first_global_id") or 1)
+    return Inputs(read_sightings(parquet), config, held, first_id)
 
 
 def changes(before: Sequence[Decision], after: Sequence[Decision]) -> list[str]:
@@ -156,7 +184,8 @@ def _name(key: StayKey) -> str:
     return f"{key[0]}:{key[1]}"
 
 
-def _facts(run: Path) -> dict[str, Any]:
+def facts_of(run: Path) -> dict[str, Any]:
+    """The run.json of a folder, empty without one. Raises ReplayError."""
     try:
         facts: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

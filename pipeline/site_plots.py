@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.atomic import output_error
 from pipeline.movements import stays, transitions
-from pipeline.plots import plot_camera_graph, plot_timeline, plot_transition
+from pipeline.plots import median_delay_s, plot_camera_graph, plot_graph, plot_timeline, plot_transition
 from pipeline.tracklog import read_tracks
 from pipeline.tracks_table import read_assignments
 from st_model.transitions import TransitionTables
@@ -16,8 +16,25 @@ MOST_PAIRS = 60
 
 
 def plot_run(folder: Path, tables: TransitionTables) -> int:
-    """Write plots/transition <from> to <to>.png, timeline.png and cameras.png; returns how many. Raises OutputError."""
-    return plot_tables(folder / "plots", tables) + _people(folder)
+    """Write plots/transition <from> to <to>.png, tables.png, timeline.png and cameras.png; returns how many.
+
+    tables.png is the graph of all that the site has learnt, cameras.png that of this run's moves. Raises OutputError.
+    """
+    pairs = plot_tables(folder / "plots", tables)
+    plot_tables_graph(folder / "plots" / "tables.png", tables)
+    return pairs + 1 + _people(folder)
+
+
+def plot_tables_graph(path: Path, tables: TransitionTables) -> int:
+    """Write the camera graph as the tables know it; returns the number of pairs with evidence. Raises OutputError."""
+    axes = tables.settings
+    edges = {
+        pair: (tables.evidence(*pair), median_delay_s(tables.histogram(*pair), axes.bin_s, axes.origin_s))
+        for pair in tables.pairs()
+        if tables.evidence(*pair) > 0
+    }
+    plot_graph(path, edges, title="observed transitions (median delay)", without="nothing learnt yet")
+    return len(edges)
 
 
 def plot_tables(folder: Path, tables: TransitionTables) -> int:

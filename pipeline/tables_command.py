@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.config import MatchConfig
 from pipeline.plots import median_delay_s
-from pipeline.site_plots import plot_tables
+from pipeline.site_plots import plot_tables, plot_tables_graph
 from pipeline.site_store import open_store
 from pipeline.tables_file import read_tables, write_tables
 from st_model.counts import increments_of, summed
@@ -60,6 +60,12 @@ def plot(config: MatchConfig, folder: Path) -> int:
     """Write a picture per pair into `folder`; returns how many."""
     with site_tables(config) as (_, tables):
         return plot_tables(folder, tables)
+
+
+def graph(config: MatchConfig, path: Path) -> int:
+    """Write the camera graph to a PNG; returns the number of pairs with evidence."""
+    with site_tables(config) as (_, tables):
+        return plot_tables_graph(path, tables)
 
 
 def export(config: MatchConfig, path: Path) -> int:

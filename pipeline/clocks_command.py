@@ -1,0 +1,135 @@
+"""Camera clocks: how far each one is off, by the transition tables alone, and the lines that would correct it.
+
+Nothing is corrected here. A camera whose clock is ahead by D seconds needs `offset_s` lowered by D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.config import Config, MatchConfig
+from pipeline.replay import facts_of, read_inputs, replay
+from pipeline.tables_command import site_tables
+from st_model.clocks import (
+    ClockOffset,
+    ClockStep,
+    CycleResidual,
+    clock_offsets,
+    clock_steps,
+    cycle_residuals,
+    pair_offsets,
+)
+from st_model.transitions import TableSettings, TransitionTables
+
+STEP_EPOCH_S = 1200.0
+"""A replay keeps counts by these periods, so that it can say from when on a clock was off: long enough for some dozens
+of links at a busy site, short against the hours after which clocks are usually set."""
+SURE = 3.0
+"""Standard errors from which an offset is worth correcting."""
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """What the tables say about clocks.
+
+    offsets  per camera, over the whole time
+    steps    from when on which offset, of cameras whose offset changed; empty when not looked at
+    cycles   triangles of cameras whose offsets do not add up to zero: one of their pairs is misleading
+    """
+
+    offsets: list[ClockOffset]
+    steps: list[ClockStep]
+    cycles: list[CycleResidual]
+
+
+def clocks_of_site(config: MatchConfig) -> Clocks:
+    """Estimate from what a site has learnt. Raises the StoreError tree."""
+    with site_tables(config) as (_, tables):
+        return clocks_of(tables)
+
+
+def clocks_of_run(
+    source: Path,
+    *,
+    overrides: Sequence[str] = (),
+    encoder: str | None = None,
+    on_progress: Callable[[str, float, float | None], None] = lambda stage, done, total: None,
+) -> Clocks:
+    """Estimate from a run folder or a sightings.parquet, replayed with counts kept by periods of `STEP_EPOCH_S`.
+
+    Tables a run began with are left out: they hold other days. Raises ReplayError, ConfigError, JournalError.
+    """
+    axes: TableSettings = read_inputs(source, overrides=overrides, encoder=encoder, start=False).config.tables
+    half_life = axes.half_life_epochs * axes.epoch_s / STEP_EPOCH_S
+    shorter = [f"tables.epoch_s={STEP_EPOCH_S}", f"tables.half_life_epochs={half_life}"]
+    inputs = read_inputs(source, overrides=[*overrides, *shorter], encoder=encoder, start=False)
+    done = replay(inputs.sightings, inputs.config, inputs.tables, on_progress=on_progress)
+    return clocks_of(done.tables, steps=True)
+
+
+def clocks_of(tables: TransitionTables, *, steps: bool = False) -> Clocks:
+    """Estimate from tables; `steps` where their epochs are short."""
+    found = clock_steps(tables) if steps else []
+    changed = {step.camera for step in found if sum(s.camera == step.camera for s in found) > 1}
+    odd = [c for c in cycle_residuals(pair_offsets(tables)) if abs(c.residual_s) > SURE * c.error_s]
+    return Clocks(clock_offsets(tables), [s for s in found if s.camera in changed], odd)
+
+
+def yaml_lines(clocks: Clocks, configured_s: Mapping[str, float] | None = None) -> list[str]:
+    """`offset_s` of every camera that is surely off, to put into the YAML; none when all clocks agree.
+
+    configured_s  what is configured already, by camera: the new line takes its place
+    """
+    off = [o for o in clocks.offsets if o.supported and abs(o.offset_s) > SURE * o.error_s]
+    if not off:
+        return []
+    known = configured_s or {}
+    return [
+        "cameras:",
+        *(f"  - {{name: {o.camera}, offset_s: {known.get(o.camera, 0.0) - o.offset_s:.1f}}}" for o in off),
+    ]
+
+
+def configured_offsets(config: MatchConfig) -> dict[str, float]:
+    """`offset_s` by camera, of a configuration that has cameras."""
+    return {camera.name: camera.offset_s for camera in config.cameras} if isinstance(config, Config) else {}
+
+
+def offsets_of_run(source: Path) -> dict[str, float]:
+    """`offset_s` by camera with which a run was made; empty for a bare sightings.parquet. Raises ReplayError."""
+    cameras = facts_of(source).get("config", {}).get("cameras", []) if source.is_dir() else []
+    return {camera["name"]: float(camera.get("offset_s", 0.0)) for camera in cameras}
+
+
+def in_words(clocks: Clocks, configured_s: Mapping[str, float] | None = None) -> list[str]:
+    """The estimates as lines for people."""
+    if not clocks.offsets:
+        return ["nothing learnt yet: no transitions, so nothing is known about clocks"]
+    lines = []
+    for o in clocks.offsets:
+        if not o.supported:
+            lines.append(f"{o.camera:>16}: not known (too few transitions in both directions)")
+            continue
+        word = "ahead" if o.offset_s > 0 else "behind"
+        sure = "" if abs(o.offset_s) > SURE * o.error_s else ", which may be nothing"
+        lines.append(f"{o.camera:>16}: {abs(o.offset_s):.1f} s {word}, give or take {o.error_s:.1f} s{sure}")
+    for s in clocks.steps:
+        word = "ahead" if s.offset_s > 0 else "behind"
+        lines.append(f"{s.camera:>16}: from {s.from_s:.0f} s on {abs(s.offset_s):.1f} s {word} (+- {s.error_s:.1f} s)")
+    for c in clocks.cycles:
+        lines.append(f"{' - '.join(c.cameras)}: offsets add up to {c.residual_s:.1f} s, not to 0: one pair misleads")
+    correction = yaml_lines(clocks, configured_s)
+    if correction and not clocks.steps:
+        lines += ["", "to correct them, put into the site's YAML:", *correction]
+    elif correction:
+        lines += ["", "a clock that jumps cannot be corrected by one offset_s: mend it at the camera"]
+    return lines
+
+
+def as_json(clocks: Clocks, configured_s: Mapping[str, float] | None = None) -> dict[str, object]:
+    """The estimates as plain values; an unknown error is null."""
+    offsets = [{**asdict(o), "error_s": o.error_s if o.supported else None} for o in clocks.offsets]
+    steps, cycles = [asdict(s) for s in clocks.steps], [asdict(c) for c in clocks.cycles]
+    return {"offsets": offsets, "steps": steps, "cycles": cycles, "yaml": yaml_lines(clocks, configured_s)}
