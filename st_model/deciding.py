@@ -19,6 +19,23 @@ NEW = 0
 """The id in a proposal for a person not seen before; the loop gives it a real one."""
 
 
+def crowds(
+    state: MatcherState, sightings: Sequence[Sighting], tables: TransitionTables, settings: MatchSettings
+) -> list[float]:
+    """`hypotheses.crowding` of each sighting's stay; of a known stay what it was when it began."""
+    found: dict[tuple[str, float], float] = {}
+    out = []
+    for s in sightings:
+        if s.key in state.stays:
+            out.append(state.stays[s.key].crowd)
+            continue
+        place = (s.camera, s.entered_s)
+        if place not in found:
+            found[place] = crowding(s.camera, s.entered_s, state.gallery, tables, settings)
+        out.append(found[place])
+    return out
+
+
 def decide(
     state: MatcherState, sightings: Sequence[Sighting], tables: TransitionTables, settings: MatchSettings, time_s: float
 ) -> list[Decision]:
@@ -27,11 +44,20 @@ def decide(
     Returns one decision per sighting; `global_id` is NEW where a new person is proposed.
     """
     stays = [stay_after(state, s) for s in sightings]
-    for stay in stays:
-        if stay.key not in state.stays:
-            stay.crowd = crowding(stay.camera, stay.entered_s, state.gallery, tables, settings)
+    for stay, crowd in zip(stays, crowds(state, sightings, tables, settings), strict=True):
+        stay.crowd = crowd
+    gallery = state.gallery
+    cosines = np.stack([gallery.vector(s) for s in stays]) @ gallery.vectors.T if stays and len(gallery) else None
     found = [
-        hypotheses(stay, state.gallery, tables, settings, state.new_share(stay.camera, settings)) for stay in stays
+        hypotheses(
+            stay,
+            gallery,
+            tables,
+            settings,
+            state.new_share(stay.camera, settings),
+            None if cosines is None else cosines[n],
+        )
+        for n, stay in enumerate(stays)
     ]
     chosen = _assign(found)
     return [

@@ -47,7 +47,7 @@ class MatchSettings:
     new_evidence: float = 100.0
     caution: float = 2.2
     lift: float = 1.0
-    merge_at: float = 0.95
+    merge_at: float = 0.96
     merge_time: float = 6.0
     merge_every_s: float = 600.0
     split_at: float = 0.99
@@ -116,26 +116,32 @@ def twice(a: Stay, b: Stay, tolerance_s: float) -> bool:
 
 
 def hypotheses(
-    stay: Stay, gallery: Gallery, tables: TransitionTables, settings: MatchSettings, new_share: float
+    stay: Stay,
+    gallery: Gallery,
+    tables: TransitionTables,
+    settings: MatchSettings,
+    new_share: float,
+    cosines: NDArray[np.float32] | None = None,
 ) -> Hypotheses:
-    """Score one stay against everybody. The stay itself is left out of its own identity."""
-    basis = gallery.basis
-    c = basis.calibration
+    """Score one stay against everybody. The stay itself is left out of its own identity.
+
+    cosines  (slots,) of the stay to all identities, when they were computed for many stays at once
+    """
+    c = gallery.basis.calibration
     vector = gallery.vector(stay)
     own = stay.global_id
     log_new = float(np.log(new_share)) + settings.caution
-    alive = gallery.ids > 0
-    count = int(alive.sum()) - (1 if own and len(gallery.identities[own].stays) == 1 else 0)
+    count = len(gallery) - (1 if own and len(gallery.identities[own].stays) == 1 else 0)
     log_prior = float(np.log1p(-new_share)) - float(np.log(max(count, 1)))
     if count <= 0:
         return Hypotheses(*_empty(), cameras=(), new=log_new)
-    cosine = gallery.vectors @ vector
-    best_r = _largest_log_r(tables, gallery, stay.camera, settings)
-    least = (log_new - NEGLIGIBLE - log_prior - c.b0 - settings.g1 * best_r) / c.g0
-    keep = cosine >= least
+    cosine = gallery.vectors @ vector if cosines is None else cosines
+    best_r = _largest_log_r(tables, stay.camera, settings)
+    least = (log_new - NEGLIGIBLE - log_prior - c.b0 - settings.g1 * best_r) / c.g0  # below it nobody can matter
+    index = np.flatnonzero(cosine >= least)
     if own:
-        keep[gallery.slot(own)] = True
-    index = np.flatnonzero(keep & alive)
+        index = np.union1d(index, [gallery.slot(own)])
+    index = index[gallery.ids[index] > 0]
     ids, found = gallery.ids[index], cosine[index].astype(np.float64)
     delay = stay.entered_s - gallery.last_s[index]
     log_r = _look_up(tables, gallery, stay.camera, index, delay, settings) - stay.crowd
@@ -189,22 +195,20 @@ def _look_up(
     bins = np.minimum(bins, axes.bins - 1)
     out = np.zeros(len(index))
     cameras, in_view = gallery.camera[index], gallery.in_view[index]
-    for k in np.unique(cameras):
-        name = gallery.cameras[k]
-        here = cameras == k
-        row, row_in_view = tables.log_ratio(name, camera), tables.log_ratio_in_view(name, camera)
-        out[here] = np.where(in_view[here], row_in_view[bins[here]], row[bins[here]])
-        out[here] += settings.lift * tables.log_lift(name, camera)
+    for name in tables.sources(camera):  # anywhere else nothing is known: log r = 0
+        here = np.flatnonzero(cameras == gallery.camera_index(name))
+        if len(here):
+            row, row_in_view = tables.log_ratio(name, camera), tables.log_ratio_in_view(name, camera)
+            out[here] = np.where(in_view[here], row_in_view[bins[here]], row[bins[here]])
+            out[here] += settings.lift * tables.log_lift(name, camera)
     out[expired] = -settings.revival
     return out
 
 
-def _largest_log_r(tables: TransitionTables, gallery: Gallery, camera: str, settings: MatchSettings) -> float:
-    tops = (
-        tables.largest_log_ratio(name, camera) + settings.lift * tables.log_lift(name, camera)
-        for name in gallery.cameras
-    )
-    return max(0.0, *tops)
+def _largest_log_r(tables: TransitionTables, camera: str, settings: MatchSettings) -> float:
+    sources = tables.sources(camera)
+    tops = [tables.largest_log_ratio(a, camera) + settings.lift * tables.log_lift(a, camera) for a in sources]
+    return max(0.0, *tops) if tops else 0.0
 
 
 def _empty() -> tuple[

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from st_model.appearance import fit_basis, raw_basis
-from st_model.deciding import NEW, decide, stay_after
+from st_model.deciding import NEW, crowds, decide, stay_after
 from st_model.drift import Alarm, PairDrift, observe
 from st_model.gallery import Gallery, Stay
-from st_model.hypotheses import MatchSettings, crowding
+from st_model.hypotheses import MatchSettings
 from st_model.ledger import Correction
 from st_model.matcher_state import MatcherState
 from st_model.merging import find_merges
@@ -145,10 +145,9 @@ class OnlineMatcher:
                 _update(known, s)
                 state.gallery.touch(known.global_id)
         self.tables.at_epoch(self.tables.settings.epoch_of(time_s))
-        crowds = [crowding(s.camera, s.entered_s, state.gallery, self.tables, settings) for s in needed]
-        for sighting, crowd, proposal in zip(
-            needed, crowds, decide(state, needed, self.tables, settings, time_s), strict=True
-        ):
+        before = crowds(state, needed, self.tables, settings)
+        proposals = decide(state, needed, self.tables, settings, time_s)
+        for sighting, crowd, proposal in zip(needed, before, proposals, strict=True):
             decision = proposal
             if proposal.global_id not in state.gallery.identities:  # NEW, or emptied by a decision just before
                 decision = replace(proposal, global_id=self.next_id())

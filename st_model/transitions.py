@@ -117,6 +117,7 @@ class TransitionTables:
         self.version = 0
         """Rises with every change of the counts."""
         self._counts: dict[Pair, dict[int, NDArray[np.int64]]] = {}
+        self._sources: dict[str, list[str]] = {}
         self._epoch = 0
         self._trust: dict[Pair, float] = {}
         self._rows: dict[Pair, tuple[NDArray[np.float32], NDArray[np.float32], float]] = {}
@@ -134,6 +135,8 @@ class TransitionTables:
                 raise ValueError(f"bin {item.bin} of {item.from_camera} -> {item.to_camera} is outside 0..{bins - 1}")
         for item in batch:
             pair = (item.from_camera, item.to_camera)
+            if pair not in self._counts:
+                self._sources.setdefault(item.to_camera, []).append(item.from_camera)
             epochs = self._counts.setdefault(pair, {})
             row = epochs.get(item.epoch)
             if row is None:
@@ -165,6 +168,10 @@ class TransitionTables:
     def pairs(self) -> list[Pair]:
         """Ordered pairs with counts, sorted."""
         return sorted(self._counts)
+
+    def sources(self, to_camera: str) -> list[str]:
+        """Cameras with counts of transitions to this one, in the order they were first seen."""
+        return self._sources.get(to_camera, [])
 
     def histogram(self, from_camera: str, to_camera: str) -> NDArray[np.float64]:
         """(bins,) observations, each epoch weighted by 2^(-age / half-life); negative sums are cut to 0."""
@@ -202,7 +209,9 @@ class TransitionTables:
         return self._row((from_camera, to_camera))[2]
 
     def log_lift(self, from_camera: str, to_camera: str) -> float:
-        """log of how much more often this pair of cameras follows each other than by chance; 0 when nothing is known."""
+        """log of how much more often this pair of cameras follows each other than by chance; 0 for an unseen pair."""
+        if (from_camera, to_camera) not in self._counts:
+            return 0.0
         if self._totals is None:
             left: dict[str, float] = {}
             entered: dict[str, float] = {}
@@ -241,6 +250,7 @@ class TransitionTables:
                 self._counts[pair] = kept
             else:
                 del self._counts[pair]
+                self._sources[pair[1]].remove(pair[0])
 
     def _density(self, pair: Pair, trust: float) -> NDArray[np.float64]:
         s = self.settings
