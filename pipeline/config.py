@@ -1,4 +1,4 @@
-"""One strict YAML schema for a site. What does not fit is named: file, key, what was expected, the nearest name.
+"""Reading a site's configuration. What does not fit is named: file, key, what was expected, the nearest name.
 
     site: shop
     cameras:
@@ -6,188 +6,34 @@
       - {name: exit,  source: videos/exit.mp4,  start: 2026-11-22T10:00:00Z, offset_s: -1.5}
     detector: {model: yolo11n}
 
-Secrets never stand in the file: `${NAME}` in a source or in redis.url is read from the environment.
+The keys are those of pipeline/schema.py. Secrets never stand in the file: `${NAME}` in a source or in redis.url is read
+from the environment.
 """
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic.dataclasses import dataclass as validated
+from pydantic import ValidationError
 
-from pipeline.tracking import TrackerSettings
+from pipeline.schema import Camera, Config, MatchConfig, Reid, known_keys
 from pipeline.weights import UnknownModel, find_model
 from st_model.calibration import DEFAULTS, calibration_for
-from st_model.hypotheses import MatchSettings
-from st_model.transitions import TableSettings
+
+__all__ = ["Camera", "Config", "ConfigError", "MatchConfig", "load_config", "load_match_config"]
 
 
 class ConfigError(ValueError):
     """The configuration cannot be used; the message says where and what was expected."""
-
-
-_STRICT = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Section(BaseModel):
-    model_config = _STRICT
-
-
-def _seconds(value: object) -> object:
-    """Site time of a video's first frame: a number of seconds, or a date (UTC unless it says otherwise)."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            raise ValueError("must be seconds or a date such as 2026-11-22T10:00:00Z") from None
-    if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    return value
-
-
-class Camera(_Section):
-    """One camera: where its pictures come from and how its clock stands to the site's."""
-
-    name: str = Field(min_length=1, max_length=64)
-    source: str = Field(min_length=1)
-    start: Annotated[float, BeforeValidator(_seconds)] = 0.0
-    offset_s: float = 0.0
-    detect_hz: float | None = Field(default=None, gt=0, le=240)
-    stride: int = Field(default=1, ge=1)
-
-    @field_validator("name")
-    @classmethod
-    def _name_is_a_file_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[\w][\w. -]*", name):
-            raise ValueError("may hold letters, digits, space, '.', '_' and '-' only: it names files")
-        if name.lower() == "mosaic":
-            raise ValueError("is taken: video/mosaic.mp4 shows all cameras")
-        return name
-
-    @field_validator("source", mode="before")
-    @classmethod
-    def _webcam_number(cls, source: object) -> object:
-        return str(source) if isinstance(source, int) and not isinstance(source, bool) else source
-
-
-class Detector(_Section):
-    """What finds persons: a YOLO model or path, `motion` (no weights) or `recorded` (MOT files in `recorded_dir`)."""
-
-    model: str = "yolo11n"
-    conf: float = Field(default=0.1, gt=0, lt=1)
-    iou: float = Field(default=0.7, gt=0, lt=1)
-    imgsz: int | None = Field(default=None, ge=32, le=4096)
-    recorded_dir: Path | None = None
-
-    @model_validator(mode="after")
-    def _recorded_needs_files(self) -> Detector:
-        if self.model == "recorded" and self.recorded_dir is None:
-            raise ValueError("model 'recorded' needs recorded_dir, a folder with one <camera>.txt (MOTChallenge) each")
-        return self
-
-
-class Reid(_Section):
-    """What describes appearance: an encoder name or a path to weights, and how many crops a stay is judged by."""
-
-    encoder: str = "pair"
-    max_crops: int = Field(default=6, ge=1, le=64)
-    first_after_s: float = Field(default=1.5, ge=0)
-
-
-class Redis(_Section):
-    """Where the tables live: `embedded`, or `redis://`, `rediss://`, `unix://`."""
-
-    url: str = "embedded"
-    state_dir: Path | None = None
-
-    @field_validator("url")
-    @classmethod
-    def _known_scheme(cls, url: str) -> str:
-        if url != "embedded" and not url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must be 'embedded' or start with redis://, rediss:// or unix://")
-        return url
-
-
-class Output(_Section):
-    """What is written."""
-
-    dir: Path = Path("runs")
-    video: bool = True
-    plots: bool = True
-    fill_gaps_s: float = Field(default=1.0, ge=0)
-    smooth_s: float = Field(default=0.2, ge=0)
-
-
-Tracker = validated(TrackerSettings, config=_STRICT)
-Match = validated(MatchSettings, config=_STRICT)
-Tables = validated(TableSettings, config=_STRICT)
-
-
-class MatchConfig(_Section):
-    """What matching needs to know: enough for `replay` and `tables`, which look through no camera."""
-
-    site: str | None = Field(default=None, min_length=1, max_length=64, pattern=r"^[\w.-]+$")
-    reid: Reid = Reid()
-    match: Match = Field(default_factory=Match)  # type: ignore[valid-type]
-    tables: Tables = Field(default_factory=Tables)  # type: ignore[valid-type]
-    redis: Redis = Redis()
-
-    @property
-    def site_name(self) -> str:
-        """The site's name."""
-        return self.site or "default"
-
-
-class Config(MatchConfig):
-    """Everything a run needs to know."""
-
-    cameras: tuple[Camera, ...] = Field(min_length=1)
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    detector: Detector = Detector()
-    tracker: Tracker = Field(default_factory=Tracker)  # type: ignore[valid-type]
-    output: Output = Output()
-
-    @field_validator("cameras")
-    @classmethod
-    def _names_differ(cls, cameras: tuple[Camera, ...]) -> tuple[Camera, ...]:
-        seen: set[str] = set()
-        for camera in cameras:
-            if camera.name.lower() in seen:  # files of both would overwrite each other where case does not count
-                raise ValueError(f"two cameras are called {camera.name!r}; every camera needs a name of its own")
-            seen.add(camera.name.lower())
-        return cameras
-
-    @property
-    def site_name(self) -> str:
-        """The site's name; without one, the same cameras over the same sources are the same site.
-
-        >>> Config(cameras=(Camera(name="a", source="a.mp4"),)).site_name
-        'site-b1f4abfc10'
-        """
-        if self.site:
-            return self.site
-        pairs = "\n".join(sorted(f"{camera.name}={camera.source}" for camera in self.cameras))
-        return f"site-{hashlib.sha256(pairs.encode()).hexdigest()[:10]}"
 
 
 def load_config(
@@ -279,6 +125,8 @@ def _put(raw: dict[str, Any], path: Sequence[str], value: Any) -> None:
         raise ConfigError(
             f"--set {'.'.join(path)}: {path[-1]!r} is inside a list; say which entry, as in cameras.0.offset_s=1"
         )
+    if not isinstance(node, dict):
+        raise ConfigError(f"--set {'.'.join(path)}: there is nothing below {'.'.join(path[:-1])!r}")
     node[path[-1]] = value
 
 
@@ -327,9 +175,12 @@ def load_match_config(raw: Mapping[str, Any], *, overrides: Sequence[str] = ()) 
 
 
 def _with_calibration(raw: dict[str, Any]) -> dict[str, Any]:
-    """Without a calibration of its own a site gets the one that ships for its encoder."""
+    """What a site's own calibration leaves open is taken from the one that ships for its encoder."""
     match, reid = raw.get("match") or {}, raw.get("reid") or {}
-    if not (isinstance(match, dict) and isinstance(reid, dict)) or "calibration" in match:
+    if not (isinstance(match, dict) and isinstance(reid, dict)):
+        return raw
+    own = match.get("calibration") or {}
+    if not isinstance(own, dict):
         return raw
     encoder = str(reid.get("encoder", Reid().encoder))
     names = {encoder}
@@ -337,7 +188,7 @@ def _with_calibration(raw: dict[str, Any]) -> dict[str, Any]:
         model = find_model(encoder)
         names |= {model.name, *model.aliases}
     shipped = calibration_for(next(iter(sorted(names & DEFAULTS.keys())), encoder))
-    return {**raw, "match": {**match, "calibration": asdict(shipped)}}
+    return {**raw, "match": {**match, "calibration": asdict(shipped) | own}}
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
@@ -367,7 +218,7 @@ def _explain(error: Any) -> str:
     location = [str(part) for part in error["loc"]]
     where = ".".join(location)
     if error["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-        known = _known_keys(location[:-1])
+        known = known_keys(location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(sorted(known))}"
         return f"{where}: unknown key; {hint}"
@@ -375,22 +226,3 @@ def _explain(error: Any) -> str:
     got = error["input"]
     shown = "" if isinstance(got, dict | list) or error["type"] == "missing" or "got" in message else f" (got {got!r})"
     return f"{where}: {message[:1].lower()}{message[1:]}{shown}"
-
-
-def _known_keys(location: Sequence[str]) -> list[str]:
-    node: Any = Config
-    for part in location:
-        if part.isdigit():
-            node = Camera
-        else:
-            node = {
-                "detector": Detector,
-                "tracker": Tracker,
-                "reid": Reid,
-                "match": Match,
-                "redis": Redis,
-                "output": Output,
-                "cameras": Camera,
-            }.get(part, node)
-    fields = getattr(node, "model_fields", None) or getattr(node, "__dataclass_fields__", {})
-    return list(fields)

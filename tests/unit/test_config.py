@@ -55,6 +55,11 @@ def test_overrides_win_and_reach_into_lists(site):
         ("cameras: [{name: a, source: a.mp4}]\ndetectr: {}", "detectr: unknown key; did you mean 'detector'?"),
         ("cameras: [{name: a, sorce: a.mp4}]", "cameras.0.sorce: unknown key; did you mean 'source'?"),
         ("cameras: [{name: a, source: a.mp4}]\ntracker: {methd: botsort}", "did you mean 'method'?"),
+        ("cameras: [{name: a, source: a.mp4}]\ntables: {bin: 2}", "tables.bin: unknown key; did you mean 'bin_s'?"),
+        (
+            "cameras: [{name: a, source: a.mp4}]\nmatch: {calibration: {gain: 2}}",
+            "match.calibration.gain: unknown key; expected one of: b0, g0",
+        ),
         ("cameras: [{name: a, source: a.mp4, offset_s: soon}]", "cameras.0.offset_s: input should be a valid number"),
         ("cameras: [{name: a, source: a.mp4, start: yesterday}]", "cameras.0.start: must be seconds or a date"),
         ("cameras: [{name: a, source: a.mp4}, {name: A, source: b.mp4}]", "two cameras are called 'A'"),
@@ -86,6 +91,17 @@ def test_bad_sources_on_the_command_line(arguments):
 def test_bare_sources_are_named_after_themselves():
     config = load_config(sources=["clips/hall.mp4", "0", "door=rtsp://h/1?a=b", "rtsp://h/live?x=1"][:3])
     assert [camera.name for camera in config.cameras] == ["hall", "cam0", "door"]
+
+
+def test_a_calibration_given_in_part_is_completed_by_the_shipped_one(site):
+    shipped = load_config(site()).match.calibration
+    mixed = load_config(site(), overrides=["match.calibration.b0=-3"]).match.calibration
+    assert (mixed.g0, mixed.b0) == (shipped.g0, -3)
+
+
+def test_an_override_below_a_single_value_is_one_clear_line(site):
+    with pytest.raises(ConfigError, match=r"--set device\.deep: there is nothing below 'device'"):
+        load_config(site(GOOD + "device: cpu\n"), overrides=["device.deep=1"])
 
 
 @pytest.mark.parametrize("override", ["novalue", "cameras.x=1", "detector.model.deep=1", "=3"])

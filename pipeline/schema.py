@@ -1,0 +1,185 @@
+"""What a site's configuration may say: sections, keys, types, ranges and defaults. Reading it is pipeline/config.py."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic.dataclasses import dataclass as validated
+
+from pipeline.tracking import TrackerSettings
+from st_model.hypotheses import MatchSettings
+from st_model.transitions import TableSettings
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Section(BaseModel):
+    model_config = _STRICT
+
+
+def _seconds(value: object) -> object:
+    """Site time of a video's first frame: a number of seconds, or a date (UTC unless it says otherwise)."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("must be seconds or a date such as 2026-11-22T10:00:00Z") from None
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    return value
+
+
+class Camera(_Section):
+    """One camera: where its pictures come from and how its clock stands to the site's."""
+
+    name: str = Field(min_length=1, max_length=64)
+    source: str = Field(min_length=1)
+    start: Annotated[float, BeforeValidator(_seconds)] = 0.0
+    offset_s: float = 0.0
+    detect_hz: float | None = Field(default=None, gt=0, le=240)
+    stride: int = Field(default=1, ge=1)
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_file_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w][\w. -]*", name):
+            raise ValueError("may hold letters, digits, space, '.', '_' and '-' only: it names files")
+        if name.lower() == "mosaic":
+            raise ValueError("is taken: video/mosaic.mp4 shows all cameras")
+        return name
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _webcam_number(cls, source: object) -> object:
+        return str(source) if isinstance(source, int) and not isinstance(source, bool) else source
+
+
+class Detector(_Section):
+    """What finds persons: a YOLO model or path, `motion` (no weights) or `recorded` (MOT files in `recorded_dir`)."""
+
+    model: str = "yolo11n"
+    conf: float = Field(default=0.1, gt=0, lt=1)
+    iou: float = Field(default=0.7, gt=0, lt=1)
+    imgsz: int | None = Field(default=None, ge=32, le=4096)
+    recorded_dir: Path | None = None
+
+    @model_validator(mode="after")
+    def _recorded_needs_files(self) -> Detector:
+        if self.model == "recorded" and self.recorded_dir is None:
+            raise ValueError("model 'recorded' needs recorded_dir, a folder with one <camera>.txt (MOTChallenge) each")
+        return self
+
+
+class Reid(_Section):
+    """What describes appearance: an encoder name or a path to weights, and how many crops a stay is judged by."""
+
+    encoder: str = "pair"
+    max_crops: int = Field(default=6, ge=1, le=64)
+    first_after_s: float = Field(default=1.5, ge=0)
+
+
+class Redis(_Section):
+    """Where the tables live: `embedded`, or `redis://`, `rediss://`, `unix://`."""
+
+    url: str = "embedded"
+    state_dir: Path | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, url: str) -> str:
+        if url != "embedded" and not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must be 'embedded' or start with redis://, rediss:// or unix://")
+        return url
+
+
+class Output(_Section):
+    """What is written."""
+
+    dir: Path = Path("runs")
+    video: bool = True
+    plots: bool = True
+    fill_gaps_s: float = Field(default=1.0, ge=0)
+    smooth_s: float = Field(default=0.2, ge=0)
+
+
+if TYPE_CHECKING:
+    Tracker = TrackerSettings
+    Match = MatchSettings
+    Tables = TableSettings
+else:  # the same classes, but strict about unknown keys and types
+    Tracker = validated(TrackerSettings, config=_STRICT)
+    Match = validated(MatchSettings, config=_STRICT)
+    Tables = validated(TableSettings, config=_STRICT)
+
+
+class MatchConfig(_Section):
+    """What matching needs to know: enough for `replay` and `tables`, which look through no camera."""
+
+    site: str | None = Field(default=None, min_length=1, max_length=64, pattern=r"^[\w.-]+$")
+    reid: Reid = Reid()
+    match: Match = Field(default_factory=Match)
+    tables: Tables = Field(default_factory=Tables)
+    redis: Redis = Redis()
+
+    @property
+    def site_name(self) -> str:
+        """The site's name."""
+        return self.site or "default"
+
+
+class Config(MatchConfig):
+    """Everything a run needs to know."""
+
+    cameras: tuple[Camera, ...] = Field(min_length=1)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    detector: Detector = Detector()
+    tracker: Tracker = Field(default_factory=Tracker)
+    output: Output = Output()
+
+    @field_validator("cameras")
+    @classmethod
+    def _names_differ(cls, cameras: tuple[Camera, ...]) -> tuple[Camera, ...]:
+        seen: set[str] = set()
+        for camera in cameras:
+            if camera.name.lower() in seen:  # files of both would overwrite each other where case does not count
+                raise ValueError(f"two cameras are called {camera.name!r}; every camera needs a name of its own")
+            seen.add(camera.name.lower())
+        return cameras
+
+    @property
+    def site_name(self) -> str:
+        """The site's name; without one, the same cameras over the same sources are the same site.
+
+        >>> Config(cameras=(Camera(name="a", source="a.mp4"),)).site_name
+        'site-b1f4abfc10'
+        """
+        if self.site:
+            return self.site
+        pairs = "\n".join(sorted(f"{camera.name}={camera.source}" for camera in self.cameras))
+        return f"site-{hashlib.sha256(pairs.encode()).hexdigest()[:10]}"
+
+
+def known_keys(location: Sequence[str]) -> list[str]:
+    """The keys that a section may hold; numbers in `location` are entries of a list. Empty where there is no section.
+
+    >>> known_keys(["redis"]), "offset_s" in known_keys(["cameras", "0"])
+    (['url', 'state_dir'], True)
+    """
+    section: Any = Config
+    for part in location:
+        if not part.isdigit():
+            field = _fields(section).get(part)
+            section = getattr(field, "annotation", None) or getattr(field, "type", None)
+            section = next(iter(get_args(section)), section)
+    return list(_fields(section))
+
+
+def _fields(section: Any) -> dict[str, Any]:
+    """Name -> field of a pydantic model or of a dataclass, validated or plain."""
+    return getattr(section, "__pydantic_fields__", None) or getattr(section, "__dataclass_fields__", {})
