@@ -19,7 +19,6 @@ _CODES = {
         "RunError": BAD_INPUT,
         "DeviceError": BAD_INPUT,
         "TablesFileError": BAD_INPUT,
-        "CalibrateError": BAD_INPUT,
         "SightingsFileError": BAD_INPUT,
         "ReplayError": BAD_INPUT,
         "ExplainError": BAD_INPUT,
