@@ -1,7 +1,7 @@
 """The track log of a run: final files with final ids, derived from the journal.
 
-While a run goes, `RunJournal` (pipeline/journal.py) appends. When it ends, or after a kill, `finish_run` turns the
-journal into the files other tools read; each is written under a temporary name and renamed, so a file is whole or
+While a run goes, `RunJournal` (pipeline/journal_writer.py) appends. When it ends, or after a kill, `finish_run` turns
+the journal into the files other tools read; each is written under a temporary name and renamed, so a file is whole or
 absent.
 """
 
@@ -17,7 +17,6 @@ import numpy as np
 from pipeline.atomic import OutputError, atomic, write_csv, write_json_atomic, write_lines
 from pipeline.journal import (
     JournalError,
-    RunJournal,
     json_line,
     read_boxes,
     read_corrections,
@@ -26,6 +25,7 @@ from pipeline.journal import (
     read_json_lines,
     to_json,
 )
+from pipeline.journal_writer import RunJournal
 from pipeline.movements import stays, transitions
 from pipeline.sightings_file import read_sightings, write_sightings
 from pipeline.tracks_table import FinalIds, final_tracks, read_tracks, write_assignments, write_tracks

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.annotate import person_colour
 from pipeline.atomic import OutputError
-from pipeline.journal import RunJournal
+from pipeline.journal_writer import RunJournal
 from pipeline.mosaic import FOOTER_PX
 from pipeline.render import render_videos
 from pipeline.sources import Source

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from pipeline.atomic import write_json_atomic
-from pipeline.journal import JournalError, RunJournal
+from pipeline.journal import JournalError
+from pipeline.journal_writer import RunJournal
 from pipeline.report import MAX_PERSONS, write_report
 from pipeline.tracklog import finish_run
 

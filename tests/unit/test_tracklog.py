@@ -113,7 +113,7 @@ def test_flushed_rows_survive_kill_9(tmp_path):
 import os, signal
 from pathlib import Path
 import numpy as np
-from pipeline.journal import RunJournal
+from pipeline.journal_writer import RunJournal
 from st_model.sightings import Decision
 journal = RunJournal(Path({str(tmp_path)!r}))
 one = np.ones(1, np.int64), np.ones((1, 4), np.float32), np.ones(1, np.float32)
@@ -170,7 +170,7 @@ def test_a_damaged_line_is_named(tmp_path):
 
 def test_rows_are_written_once_a_second_without_being_asked(tmp_path, monkeypatch):
     now_s = 100.0
-    monkeypatch.setattr("pipeline.journal.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("pipeline.journal_writer.time.monotonic", lambda: now_s)
     with RunJournal(tmp_path) as journal:
         boxes(journal, "lobby", 0, (1, 0, 1))
         assert read_boxes(tmp_path) == {}  # not a write per frame
@@ -202,7 +202,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.journal.os.write", full)
+        patch.setattr("pipeline.journal_writer.os.write", full)
         boxes(journal, "lobby", 1, (2, 0, 1))
         with pytest.raises(OutputError, match=r"cannot write .*lobby.bin: No space left on device; free some") as info:
             journal.flush()
