@@ -1,7 +1,7 @@
 """A synthetic site with known truth: films of people who walk from camera to camera, made from a seed.
 
-`world_sim` says who is where, `world_draw` films it, this module writes the films, the ground truth and `world.json`.
-The demo runs on it without a network, weights or footage; the tests use small ones.
+`world_plan` is the site, `world_sim` says who is where, `world_draw` films it; this module writes the films, the ground
+truth and `world.json`. The demo runs on it without a network, weights or footage; the tests use small ones.
 """
 
 from __future__ import annotations

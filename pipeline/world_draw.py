@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.world_figure import HEADINGS, PHASES, STRIDE_M, Look, sprite
+from pipeline.world_plan import Room
 from pipeline.world_rooms import paint_scene
 from pipeline.world_scene import Scene
-from pipeline.world_sim import Room, Simulation, Stay
+from pipeline.world_sim import Simulation, Stay
 
 Picture = NDArray[Any]  # uint8, BGR or BGRA
 MIN_VISIBILITY = 0.25

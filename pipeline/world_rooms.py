@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.world_plan import View
 from pipeline.world_scene import FINE, Canvas, Image, Plane, Scene, noise, tiles, tint
-from pipeline.world_sim import View
 
 
 def paint_scene(view: View, seed: int) -> Scene:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.world_sim import View
+from pipeline.world_plan import View
 
 Image = NDArray[np.float32]
 Plane = NDArray[Any]

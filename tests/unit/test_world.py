@@ -13,7 +13,8 @@ import pytest
 from pipeline.world import WorldCamera, hand_overs, mot_text, render_world, world_config
 from pipeline.world_draw import TruthRow, draw_camera
 from pipeline.world_figure import HEADINGS, PHASES, draw_looks, sprite
-from pipeline.world_sim import ROOMS, View, simulate
+from pipeline.world_plan import ROOMS, View
+from pipeline.world_sim import simulate
 
 SEEDS = (1, 2, 3)
 
