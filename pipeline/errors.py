@@ -19,6 +19,7 @@ _CODES = {
         "RunError": BAD_INPUT,
         "DeviceError": BAD_INPUT,
         "TablesFileError": BAD_INPUT,
+        "FrozenError": BAD_INPUT,
         "SightingsFileError": BAD_INPUT,
         "ReplayError": BAD_INPUT,
         "ExplainError": BAD_INPUT,
