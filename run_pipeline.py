@@ -348,6 +348,28 @@ def tables_import(path: Path, site: SiteOption = "", config: SiteFile = None, ov
         typer.echo(f"{import_(_site(site, config, override), path)} pairs added")
 
 
+@tables_app.command("freeze")
+def tables_freeze(site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
+    """Read the site's tables from now on, but do not teach them (runs on this machine; `frozen: true` in the YAML)."""
+    from pipeline.freezing import freeze
+
+    with _clear_errors():
+        settings = _site(site, config, override)
+        freeze(settings)
+    typer.echo(f"site {settings.site_name} is frozen: runs on this machine read its tables and teach nothing")
+
+
+@tables_app.command("unfreeze")
+def tables_unfreeze(site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
+    """Let runs teach the site's tables again."""
+    from pipeline.freezing import unfreeze
+
+    with _clear_errors():
+        settings = _site(site, config, override)
+        unfreeze(settings)
+    typer.echo(f"site {settings.site_name} learns again")
+
+
 @tables_app.command("reset")
 def tables_reset(
     site: SiteOption = "",

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.atomic import output_error, write_lines
 from pipeline.config import MatchConfig, load_match_config
+from pipeline.freezing import tables_for
 from pipeline.journal import json_line, to_json
 from pipeline.tables_file import read_tables, write_tables
 from pipeline.tracklog import read_decisions, read_sightings, write_assignments
@@ -126,7 +127,7 @@ def read_inputs(
     config = load_match_config(settings, overrides=overrides)
     own = run / "tables_start.json" if start and run and (run / "tables_start.json").is_file() else None
     begun = tables or own
-    held = read_tables(begun, config.tables) if begun else TransitionTables(config.tables)
+    held = tables_for(config, read_tables(begun, config.tables).items() if begun else ())
     first_id = int(facts.get("counters", {}).get("first_global_id") or 1)
     return Inputs(read_sightings(parquet), config, held, first_id)
 

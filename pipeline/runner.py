@@ -18,6 +18,7 @@ from typing import Any
 from pipeline import sources as reading
 from pipeline.config import Camera, Config
 from pipeline.engines import Engines, load_engines
+from pipeline.freezing import with_freeze
 from pipeline.outputs import check_writable, remove_run, write_outputs, write_tracks_of
 from pipeline.report import write_report
 from pipeline.site_run import SiteRun
@@ -76,6 +77,7 @@ def run(
     What becomes of a camera is logged as it happens: errors, and warnings for footage that is not as it should be.
     Raises RunError when no camera can be opened, and the rooms' own errors for weights, Redis and the disk.
     """
+    config = with_freeze(config)
     cameras, refused = _openable(config.cameras)
     sources = [source_of(camera) for camera in cameras]
     check_writable(folder)

@@ -119,9 +119,13 @@ else:  # the same classes, but strict about unknown keys and types
 
 
 class MatchConfig(_Section):
-    """What matching needs to know: enough for `replay` and `tables`, which look through no camera."""
+    """What matching needs to know: enough for `replay` and `tables`, which look through no camera.
+
+    frozen  the site's transition tables are read and not taught
+    """
 
     site: str | None = Field(default=None, min_length=1, max_length=64, pattern=r"^[\w.-]+$")
+    frozen: bool = False
     reid: Reid = Reid()
     match: Match = Field(default_factory=Match)
     tables: Tables = Field(default_factory=Tables)

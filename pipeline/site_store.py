@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from pipeline.config import MatchConfig
+from pipeline.freezing import check_not_frozen, tables_for
+from pipeline.state_dir import state_dir
 from st_model.counts import Axes
 from st_model.store import Store
 from st_model.store_errors import StoreUnavailable
@@ -25,16 +25,18 @@ class SiteStore:
 
     tables  what the site has learnt, with what this run adds
     start   the counts as they were when the run began: with them, a replay gives the same decisions
+    frozen  nothing is learnt
     """
 
     tables: TransitionTables
+    frozen: bool
     start: tuple[Increment, ...]
     _writer: TableWriter
     _track_ids: Iterator[int]
 
     def learn(self, increments: Sequence[Increment]) -> None:
         """Send increments to Redis in the background (the matcher has added them to the tables already)."""
-        if increments:
+        if increments and not self.frozen:
             self._writer.add(increments)
 
     def next_id(self) -> int:
@@ -61,14 +63,6 @@ class SiteStore:
         return self._writer.degraded_s
 
 
-def state_dir(config: MatchConfig) -> Path:
-    """Where the embedded server keeps its file and every writer its journal."""
-    if config.redis.state_dir:
-        return config.redis.state_dir
-    base = os.environ.get("IDENTRIX_STATE") or os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "identrix"
-
-
 @contextmanager
 def open_store(config: MatchConfig, settings: TableSettings) -> Iterator[tuple[Store, Callable[[], None] | None]]:
     """Connect to the site's Redis (starting the embedded server if that is the choice). Raises the StoreError tree."""
@@ -86,16 +80,19 @@ def open_store(config: MatchConfig, settings: TableSettings) -> Iterator[tuple[S
 
 @contextmanager
 def open_site(config: MatchConfig, settings: TableSettings, *, fresh: bool = False) -> Iterator[SiteStore]:
-    """Open a site for a run: its tables as they are, or empty ones with `fresh`. Raises the StoreError tree."""
+    """Open a site for a run: its tables as they are, or empty ones with `fresh`.
+
+    Raises the StoreError tree; FrozenError for a frozen site that is to start with empty ones.
+    """
+    if fresh:
+        check_not_frozen(config)
     with ExitStack() as stack:
         store, revive = stack.enter_context(open_store(config, settings))
         writer = stack.enter_context(
             _opened(lambda: TableWriter(store, state_dir(config), fresh=fresh, revive=revive), revive)
         )
-        tables = TransitionTables(settings)
         start = tuple(writer.news())
-        tables.add(start)
-        yield SiteStore(tables, start, writer, iter(store.next_track_block()))
+        yield SiteStore(tables_for(config, start), config.frozen, start, writer, iter(store.next_track_block()))
 
 
 def _opened(attempt: Callable[[], _T], revive: Callable[[], None] | None) -> _T:

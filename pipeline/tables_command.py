@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import MatchConfig
+from pipeline.freezing import check_not_frozen
 from pipeline.plots import median_delay_s
 from pipeline.site_plots import plot_tables, plot_tables_graph
 from pipeline.site_store import open_store
@@ -78,8 +79,9 @@ def export(config: MatchConfig, path: Path) -> int:
 def import_(config: MatchConfig, path: Path) -> int:
     """Add the counts of a file to the site's, in one step; returns the number of pairs added.
 
-    A file is counted once, however often it is imported; `reset` first to replace what is there.
+    A file is counted once, however often it is imported; `reset` first to replace what is there. Raises FrozenError.
     """
+    check_not_frozen(config)
     added = read_tables(path, config.tables)
     with open_store(config, config.tables) as (store, _):
         store.add_counts(summed(added.items()), path.name)
@@ -87,6 +89,7 @@ def import_(config: MatchConfig, path: Path) -> int:
 
 
 def reset(config: MatchConfig) -> None:
-    """Forget every count of the site. Global ids go on counting."""
+    """Forget every count of the site. Global ids go on counting. Raises FrozenError."""
+    check_not_frozen(config)
     with open_store(config, config.tables) as (store, _):
         store.reset()
