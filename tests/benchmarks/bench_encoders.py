@@ -1,6 +1,6 @@
 """How well each encoder tells people apart, and what it costs: one JSON line per encoder.
 
-    IDENTRIX_DATA=... IDENTRIX_MODELS=... python tests/benchmarks/bench_encoders.py
+    IDENTRIX_DATA=... IDENTRIX_MODELS=... python -m tests.benchmarks.bench_encoders [ENCODER ...] [--json OUT]
 
 Data: crops cut by ground truth from two views of PETS 2009 (every third frame), TUD-Campus (one camera, pairs more than
 a second apart), and PKU-Reid (74 people, two cameras). `same` and `different` are mean and standard deviation of the
@@ -9,9 +9,9 @@ cosine. Two pairs of ids of the PETS ground truth are one person who comes back;
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from pipeline.weights import WeightsError, resolve_all
 from reid.crops import cut_out
@@ -120,8 +118,16 @@ def cpu_ms_per_crop(encode: Encoder, crops: list[NDArray[np.uint8]], batch: int)
 
 
 def main() -> None:
-    data = galleries(Path(os.environ["IDENTRIX_DATA"]))
-    for name in sys.argv[1:] or ENCODERS:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("encoders", nargs="*", default=ENCODERS)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    data = galleries(Path(os.environ.get("IDENTRIX_DATA", "")))
+    if not data:
+        print("skipped: $IDENTRIX_DATA has none of vcam_dev, tud_campus, pku_reid")
+        return
+    rows: list[dict[str, object]] = []
+    for name in arguments.encoders:
         try:
             encode = load_encoder(name, resolve_all(name))
         except WeightsError as error:
@@ -134,6 +140,9 @@ def main() -> None:
         crops = next(iter(data.values())).crops
         result["cpu_ms_per_crop"] = {batch: cpu_ms_per_crop(encode, crops, batch) for batch in (1, 8, 32)}
         print(json.dumps(result), flush=True)
+        rows.append(result)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"benchmark": "encoders", "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

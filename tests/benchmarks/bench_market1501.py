@@ -1,6 +1,6 @@
 """How fast the Market-1501 test is, in CPU seconds of one thread, and how much memory the full data set needs.
 
-    OMP_NUM_THREADS=1 PYTHONPATH=. IDENTRIX_DATA=... python tests/benchmarks/bench_market1501.py [--full] [--json OUT]
+    OMP_NUM_THREADS=1 IDENTRIX_DATA=... python -m tests.benchmarks.bench_market1501 [--full] [--json OUT]
 
 Every figure is the median of several rounds, with its spread. `published` is the authors' code on this kind of machine
 (`expected.json`, CPU seconds). `--full` adds random features of full size (3,368 queries, 19,732 images, 512 columns).
@@ -151,15 +151,19 @@ def main() -> None:
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    data = Path(os.environ.get("IDENTRIX_DATA", "")) / "market1501"
     rows = [full_row()] if args.full else []  # first: memory is the largest so far
-    rows += real_rows(Path(os.environ["IDENTRIX_DATA"]) / "market1501")
+    if data.is_dir():
+        rows += real_rows(data)
+    else:
+        print(f"skipped: no folder {data}; set IDENTRIX_DATA")
     about = {
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "processor": platform.processor() or platform.machine(),
     }
-    if args.json:
+    if args.json and rows:
         args.json.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
 
 

@@ -1,6 +1,6 @@
 """How fast the whole path is against detection alone, on the same frames, in the same process, turn by turn.
 
-    python tests/benchmarks/bench_pipeline.py [--json OUT] [--rounds N] [--source NAME=FILE ...]
+    python -m tests.benchmarks.bench_pipeline [--json OUT] [--rounds N] [--source NAME=FILE ...]
 
 Without sources: `$IDENTRIX_DATA/vcam_dev` when it is there, else a rendered world with the weights-free detector.
 The whole path writes everything, videos included. Each round measures, on equal frames: decoding alone, detection alone

@@ -1,6 +1,6 @@
 """How fast the store is: counts per second one by one, pipelined and in one bulk call; start of the server.
 
-    PYTHONPATH=.:tests python tests/benchmarks/bench_store.py [--json OUT] [--redis-server]
+    python -m tests.benchmarks.bench_store [--json OUT] [--redis-server]
 
 Every figure is the median of several rounds on a server with an append-only file (fsync every second), with its spread.
 One round of "bulk" is `Store.flush` from increments to the answer: summing, packing, socket and script.
@@ -20,7 +20,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import redis
-from redis_servers import any_server
 
 from st_model.counts import Axes
 from st_model.embedded import EmbeddedServer
@@ -28,6 +27,7 @@ from st_model.journal import Batch, Journal
 from st_model.store import Store
 from st_model.transitions import Increment
 from st_model.writer import TableWriter
+from tests.redis_servers import any_server
 
 AXES = Axes(bin_s=2.0, origin_s=-30.0, bins=2015, epoch_s=86400.0)
 COUNTS = 50_000  # distinct (pair, bin) cells of a flush

@@ -1,6 +1,6 @@
 """How well the matcher does in the world of sightings: appearance only, joint cold, joint warm, and after trouble.
 
-    PYTHONPATH=. python tests/benchmarks/bench_world.py [--seeds 101 102 103] [--only easy middle hard] [--json OUT]
+    python -m tests.benchmarks.bench_world [--seeds 101 102 103] [--only easy middle hard] [--json OUT]
 
 Two hours of one site. The first teaches tables; all rows are about the second, by a matcher that knows nobody yet:
 
