@@ -23,6 +23,7 @@ _MAYBE_TWO = 0.5  # wider blobs are searched for heads: .72 loses 2 points on th
 _TOO_WIDE = 0.72  # for one person, arms and legs at full stride; .8 loses 1 to 7 points
 _TOO_TALL = 1.28  # 1.4 loses 1 to 2 points
 _TOO_SHORT = 0.72
+_SLIMMEST = 0.14  # what is left of someone behind a pillar is no box to follow
 _HEAD_COVER = 0.55  # of the strip under a head must move, or it is no head; .45 to .65 changes nothing
 _REACH = 1.1  # a tall person's feet, looked for below the head
 _LEAST_SEEN = 0.25  # of a person; less is not completed
@@ -62,7 +63,8 @@ def find_persons(mask: Mask, min_height: float, min_area: float, view: Perspecti
             x0, y0, x1, y1 = box
             area = int(mask[y0:y1, x0:x1].sum())
             at_edge = x0 <= 0 or x1 >= width or y1 >= height
-            if y1 - y0 < min_height or area < min_area or (x1 - x0 > 1.1 * (y1 - y0) and not at_edge):
+            upright = at_edge or _SLIMMEST * (y1 - y0) < x1 - x0 < 1.1 * (y1 - y0)
+            if y1 - y0 < min_height or area < min_area or not upright:
                 continue
             slim = 0.2 * (y1 - y0) < x1 - x0 < 0.65 * (y1 - y0)
             whole = boxes == [blob] and slim and not at_edge and y0 > 0
