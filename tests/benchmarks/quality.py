@@ -1,7 +1,7 @@
 """How good the ids are, on every measurement there is: a table to read and JSON to keep.
 
-    python -m tests.benchmarks.quality [--only vcam wildtrack market world one_by_one ablation] [--json OUT]
-        [--seeds 101 102 103] [--curves docs/learning_curve.png] [--sheet SHEET.png]
+    python -m tests.benchmarks.quality [--only world wildtrack market vcam demo one_by_one ablation] [--json OUT]
+        [--seeds 101 102 103] [--no-cosine | --only-cosine] [--curves PICTURE.png] [--sheet PICTURE.png]
 
 Needs `$IDENTRIX_DATA`, and `$IDENTRIX_MODELS` for footage; a part whose data are absent is left out and says so.
 Losses stand beside wins: `removed` is the share of the cross-camera errors of "appearance only" that a run avoids, and
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.benchmarks.quality_runs import Row
 
-PARTS = ("world", "wildtrack", "market", "vcam", "one_by_one", "ablation")
+PARTS = ("world", "wildtrack", "market", "vcam", "demo", "one_by_one", "ablation")
 
 
 def main() -> None:
@@ -33,6 +33,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
     parser.add_argument("--market", nargs="+", help="files of market_stream (default: all)")
+    parser.add_argument("--no-cosine", action="store_true", help="leave the tuned cosine thresholds out")
+    parser.add_argument("--only-cosine", action="store_true", help="no matcher, but for footage")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--curves", type=Path, help="picture of the learning curves on market_stream")
     parser.add_argument("--sheet", type=Path, help="picture of the stays in intel_one_by_one")
@@ -57,25 +59,30 @@ def main() -> None:
 
 def measure(part: str, data: Path, args: argparse.Namespace) -> object:
     """One part: prints its tables and returns what goes into the JSON. FileNotFoundError where data are absent."""
+    runs = {"cosine": not args.no_cosine, "matcher": not args.only_cosine}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         if part == "world":
             from tests.benchmarks.quality_world import DIFFICULTIES, medians, world_rows
 
-            rows = [row for world in DIFFICULTIES for seed in args.seeds for row in world_rows(world, seed)]
+            rows = [row for world in DIFFICULTIES for seed in args.seeds for row in world_rows(world, seed, **runs)]
             middle = medians(rows)
             show(middle)
             return {"median": middle, "rows": rows}
         if part == "wildtrack":
             from tests.benchmarks.quality_wildtrack import wildtrack_rows
 
-            return show(wildtrack_rows(need(data / "wildtrack"), seed=args.seeds[0]))
+            return show(wildtrack_rows(need(data / "wildtrack"), seed=args.seeds[0], **runs))
         if part == "market":
-            return _market(need(data / "market_stream"), args)
+            return _market(need(data / "market_stream"), args, runs)
         if part == "vcam":
             from tests.benchmarks.quality_footage import vcam_rows
 
             return show(vcam_rows(need(data / "vcam_dev"), work))
+        if part == "demo":
+            from tests.benchmarks.quality_footage import small_demo
+
+            return show([{"data": "demo, 30 s, 8 people", "run": "run, as shipped", **small_demo(work)}])
         if part == "one_by_one":
             from tests.benchmarks.quality_footage import one_by_one
 
@@ -85,18 +92,18 @@ def measure(part: str, data: Path, args: argparse.Namespace) -> object:
         from tests.benchmarks.quality_ablation import market_ablation, world_ablation
 
         return {
-            "world": show(world_ablation(args.seeds)),
+            "world": show(world_ablation(args.seeds[:1])),
             "market": show(market_ablation(need(data / "market_stream"))),
         }
 
 
-def _market(folder: Path, args: argparse.Namespace) -> object:
+def _market(folder: Path, args: argparse.Namespace, runs: dict[str, bool]) -> object:
     from tests.benchmarks.quality_market import FILES, market_rows, plot_curves
 
     rows: list[Row] = []
     curves: list[Row] = []
     for name in args.market or FILES:
-        some, learning = market_rows(folder, name)
+        some, learning = market_rows(folder, name, **runs)
         rows += show(some)
         curves.append(learning)
         print(json.dumps(without_nan(learning)), flush=True)

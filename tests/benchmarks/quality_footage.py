@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import Config, load_config
+from pipeline.demo import run_demo
 from pipeline.evaluation import evaluate
 from pipeline.replay import replay
 from pipeline.runner import run
@@ -40,7 +42,11 @@ def vcam_config(folder: Path, work: Path) -> Config:
 
 def run_scores(run_dir: Path, truth: Path) -> Row:
     """The figures of a finished run, ratios in [0, 1]."""
-    found = evaluate(run_dir, truth)
+    return scores_of(evaluate(run_dir, truth))
+
+
+def scores_of(found: dict[str, Any]) -> Row:
+    """The figures shown, of all that `evaluate` gives."""
     moves = found["handovers"]
     scores = {name: round(float(found["all"][name]), 4) for name in FIGURES}
     return {
@@ -52,6 +58,18 @@ def run_scores(run_dir: Path, truth: Path) -> Row:
         "fragments": moves["fragments"],
         "cross_errors": moves["true_handovers"] - moves["kept"] + moves["predicted_handovers"] - moves["right"],
     }
+
+
+def vcam_run(folder: Path, work: Path) -> Row:
+    """The run alone: what a user gets from empty tables."""
+    run(vcam_config(folder, work), work / "run", fresh=True)
+    return run_scores(work / "run", folder)
+
+
+def small_demo(work: Path) -> Row:
+    """The demo on a smaller site: rendered people, motion detection, `stripes`; no weights."""
+    result = run_demo(work, duration_s=30.0, people=8)
+    return scores_of(result.scores)
 
 
 def vcam_rows(folder: Path, work: Path) -> list[Row]:

@@ -55,23 +55,22 @@ def read_market(folder: Path, name: str) -> tuple[list[Sighting], list[LabelledS
     return read_sightings(folder / sightings), stays
 
 
-def market_rows(folder: Path, name: str) -> tuple[list[Row], Row]:
+def market_rows(folder: Path, name: str, *, cosine: bool = True, matcher: bool = True) -> tuple[list[Row], Row]:
     """All runs over one file, and its learning curve."""
     sightings, truth = read_market(folder, name)
     config = config_for("osnet")
-    ids, chosen = tuned_cosine(sightings, lambda ids: score_links(truth, ids).hand_over.f1)
-    cold = run(sightings, TransitionTables(), config)
-    runs = {
-        COSINE: Run(ids, {}, TransitionTables()),
-        APPEARANCE: run(sightings, NeverLearns(), config),
-        COLD: cold,
-    }
-    if name != "warm_osnet_msmt":  # that file is its own warming: its training people come first
-        runs[WARM] = run(sightings, copy_of(cold.tables), config)
+    runs: dict[str, Run] = {}
+    if cosine:
+        ids, _ = tuned_cosine(sightings, lambda ids: score_links(truth, ids).hand_over.f1)
+        runs[COSINE] = Run(ids, {}, TransitionTables())
+    if matcher:
+        runs[COLD] = run(sightings, TransitionTables(), config)
+        if name != "warm_osnet_msmt":  # that file is its own warming: its training people come first
+            runs[WARM] = run(sightings, copy_of(runs[COLD].tables), config)
+        runs[APPEARANCE] = run(sightings, NeverLearns(), config)
     rows: list[Row] = [
         {"data": f"market_stream/{name}", "run": what, **figures(truth, r.ids, r.settled_s)} for what, r in runs.items()
     ]
-    rows[0] |= chosen
     entered = [s.entered_s for s in truth if s.scored]
     return with_removed(rows), learning_curve(name, runs, truth, min(entered), max(entered) + 1e-3)
 

@@ -182,7 +182,7 @@ def cosine_ids(sightings: Sequence[Sighting], threshold: float) -> Ids:
 
 
 def tuned_cosine(
-    sightings: Sequence[Sighting], score: Callable[[Ids], float], steps: int = 8
+    sightings: Sequence[Sighting], score: Callable[[Ids], float], steps: int = 12
 ) -> tuple[Ids, dict[str, object]]:
     """`cosine_ids`, raw or with each camera's mean taken off, at the threshold that scores best on this very data.
 
@@ -214,5 +214,7 @@ def _centred(sightings: Sequence[Sighting]) -> list[Sighting]:
 
 def with_removed(rows: list[Row], against: str = APPEARANCE) -> list[Row]:
     """Rows of one data set with `removed`: the share of the cross-camera errors of run `against` that a run avoids."""
-    base = next(int(str(row["cross_errors"])) for row in rows if row["run"] == against)
-    return [{**row, "removed": round(1 - int(str(row["cross_errors"])) / base, 4) if base else 0.0} for row in rows]
+    base = next((int(str(row["cross_errors"])) for row in rows if row["run"] == against), 0)
+    if not base:
+        return rows
+    return [{**row, "removed": round(1 - int(str(row["cross_errors"])) / base, 4)} for row in rows]

@@ -86,17 +86,20 @@ def made_up_sightings(stays: list[LabelledStay], seed: int, looks: Looks | None 
     return sorted(out, key=lambda s: (s.emitted_s, s.camera, s.track_id))
 
 
-def wildtrack_rows(folder: Path, seed: int = 101) -> list[Row]:
+def wildtrack_rows(folder: Path, seed: int = 101, *, cosine: bool = True, matcher: bool = True) -> list[Row]:
     """All runs; HOTA, AssA and IDF1 are those of perfect boxes, so only ids cost."""
     boxes, truth = read_wildtrack(folder)
     sightings = made_up_sightings(truth, seed)
-    ids, chosen = tuned_cosine(sightings, lambda ids: score_links(truth, ids).hand_over.f1)
-    runs = {COSINE: Run(ids, {}, TransitionTables()), **three_runs(sightings)}
+    runs: dict[str, Run] = {}
+    if cosine:
+        ids, _ = tuned_cosine(sightings, lambda ids: score_links(truth, ids).hand_over.f1)
+        runs[COSINE] = Run(ids, {}, TransitionTables())
+    if matcher:
+        runs |= three_runs(sightings)
     rows: list[Row] = [
         {"data": "wildtrack", "run": name, **track_scores(boxes, r.ids), **figures(truth, r.ids, r.settled_s)}
         for name, r in runs.items()
     ]
-    rows[0] |= chosen
     return with_removed(rows)
 
 

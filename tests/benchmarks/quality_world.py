@@ -69,17 +69,22 @@ def poisoned(clean: TransitionTables, seed: int) -> TransitionTables:
     return tables
 
 
-def world_rows(difficulty: Difficulty, seed: int, cameras: int = 6, *, baseline: bool = True) -> list[Row]:
-    """All runs in one world; `baseline` adds a cosine threshold tuned on it."""
+def world_rows(
+    difficulty: Difficulty, seed: int, cameras: int = 6, *, cosine: bool = True, matcher: bool = True
+) -> list[Row]:
+    """All runs in one world: a cosine threshold tuned on it, and the matcher's."""
     (early, _), (late, truth) = hours(difficulty, seed, cameras)
+    about: Row = {"data": f"world/{difficulty}", "seed": seed, "cameras": cameras}
+    calm: dict[str, Run] = {}
+    if cosine:
+        ids, _ = tuned_cosine(late, lambda ids: score_links(truth, ids).hand_over.f1)
+        calm[COSINE] = Run(ids, {}, TransitionTables())
+    if not matcher:
+        return [_row(about, name, r, truth) for name, r in calm.items()]
     (early_moved, _), (late_moved, truth_moved) = hours(difficulty, seed, cameras, moved=True)
     warm = run(early, TransitionTables()).tables
     halving = run(early, TransitionTables(HALVING)).tables
     before = run(early_moved, TransitionTables(HALVING)).tables
-    calm: dict[str, Run] = {}
-    if baseline:
-        ids, _ = tuned_cosine(late, lambda ids: score_links(truth, ids).hand_over.f1)
-        calm[COSINE] = Run(ids, {}, TransitionTables())
     calm |= {
         APPEARANCE: run(late, NeverLearns()),
         COLD: run(late, TransitionTables()),
@@ -87,7 +92,6 @@ def world_rows(difficulty: Difficulty, seed: int, cameras: int = 6, *, baseline:
         POISONED: run(late, poisoned(halving, seed)),
     }
     gone = {MOVED_APPEARANCE: run(late_moved, NeverLearns()), MOVED: run(late_moved, copy_of(before))}
-    about: Row = {"data": f"world/{difficulty}", "seed": seed, "cameras": cameras}
     rows = with_removed([_row(about, name, r, truth) for name, r in calm.items()])
     return rows + with_removed([_row(about, name, r, truth_moved) for name, r in gone.items()], MOVED_APPEARANCE)
 
