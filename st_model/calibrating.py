@@ -1,7 +1,8 @@
 """`calibrate`: how well an encoder's log-odds fit a site, before and after a fit that needs no labels.
 
 The fit is `appearance.calibrate_by_time`. How often pairs of a given score show one person is read off the pairs that
-are close in time: strangers are as frequent in them, score by score, as in pairs far apart. With the truth at hand the same
+are close in time: strangers are as frequent in them, score by score, as in pairs far apart. With the truth at hand the
+same
 diagram is drawn from labels.
 """
 

@@ -1,7 +1,9 @@
 """Camera clocks that disagree, estimated from the transition tables alone.
 
-If camera b's clock is D ahead of a's, somebody who walks from a to b for t seconds is measured at t + D, somebody who walks
-back at t - D. Put both directions on one axis (the way back mirrored): the mass lies around D, whatever t is, as long as
+If camera b's clock is D ahead of a's, somebody who walks from a to b for t seconds is measured at t + D, somebody who
+walks
+back at t - D. Put both directions on one axis (the way back mirrored): the mass lies around D, whatever t is, as long
+as
 people walk both ways; views that overlap sit at D itself. One number per pair, as many equations as pairs, one unknown
 per camera: a robust least-squares fit gives every camera's offset, and cycles of three cameras say how well they agree.
 Nothing is corrected here: offsets are reported, and applied only on request.
@@ -28,7 +30,9 @@ USUAL_BIAS_S = 5.0
 
 @dataclass(frozen=True)
 class PairOffset:
-    """How far the clock of `second` is ahead of that of `first`, by their own transitions: seconds, and standard error."""
+    """How far the clock of `second` is ahead of that of `first`, by their own transitions: seconds, and standard
+    error.
+    """
 
     first: str
     second: str

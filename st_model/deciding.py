@@ -87,15 +87,14 @@ def stay_after(state: MatcherState, sighting: Sighting) -> Stay:
 
 def _assign(found: Sequence[Hypotheses]) -> list[int | None]:
     """Index of the hypothesis chosen for each arrival, None for a new person; no identity twice."""
-    ids = sorted({int(i) for h in found for i in h.ids})
-    column = {i: n for n, i in enumerate(ids)}
+    likely = [np.flatnonzero(h.log_weight > h.new) for h in found]  # "new" is free for everybody: less is never chosen
+    ids = np.unique(np.concatenate([np.zeros(0, np.int64), *(h.ids[k] for h, k in zip(found, likely, strict=True))]))
     n = len(found)
     impossible = 1e9
     cost = np.full((n, len(ids) + n), impossible)
-    for row, h in enumerate(found):
+    for row, (h, k) in enumerate(zip(found, likely, strict=True)):
         cost[row, len(ids) + row] = 0.0
-        for i, weight in zip(h.ids, h.log_weight, strict=True):
-            cost[row, column[int(i)]] = h.new - weight
+        cost[row, np.searchsorted(ids, h.ids[k])] = h.new - h.log_weight[k]
     _, columns = linear_sum_assignment(cost)
     out: list[int | None] = []
     for h, c in zip(found, columns, strict=True):

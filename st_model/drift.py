@@ -1,6 +1,7 @@
 """Alarms for a pair of cameras whose transitions changed: a camera was moved, a clock jumped, a door was closed.
 
-Each new link asks the table how well it expected it (log r before it is added). A cumulative sum (Page, Biometrika 1954)
+Each new link asks the table how well it expected it (log r before it is added). A cumulative sum (Page, Biometrika
+1954)
 of the shortfall against the pair's own long-term mean rises only when links keep surprising. While an alarm lasts the
 pair's weight is at the floor: neutral instead of wrong. It ends when recent links are expected again.
 """

@@ -15,7 +15,8 @@ from st_model.transitions import TransitionTables
 class Counterfactual:
     """One change that alone would have made `instead` win (an id, or None for a new person).
 
-    change  `appearance` (cosine of the winner lower by `by`), `delay` (a delay of `by` seconds), `no space-time`, `prior`
+    change  `appearance` (cosine of the winner lower by `by`), `delay` (a delay of `by` seconds), `no space-time`,
+    `prior`
             (log-odds of a new person higher by `by`)
     text    the same in words
     """
@@ -55,7 +56,8 @@ def counterfactuals(
         out.append(Counterfactual("appearance", missing, second.global_id, f"{text} {other}"))
         delay = _nearest_unlikely_delay(best, decision.camera, tables, gap / g1)
         if delay is not None:
-            text = f"after {delay:.0f} s instead of {best.delay_s:.0f} s from {best.from_camera} it would have been {other}"
+            text = f"after {delay:.0f} s instead of {best.delay_s:.0f} s from {best.from_camera}"
+            text = f"{text} it would have been {other}"
             out.append(Counterfactual("delay", delay, second.global_id, text))
     by_look = max(ranked, key=lambda c: np.log(max(c.probability, 1e-300)) - g1 * np.log(max(c.transition, 1e-300)))
     if by_look.global_id != best.global_id:

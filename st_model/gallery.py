@@ -13,7 +13,6 @@ from st_model.appearance import Basis
 from st_model.ledger import StayKey
 from st_model.transitions import Increment
 
-
 MOST_STAYS = 64
 """Stays an identity remembers; older ones keep their id but are no longer looked at."""
 COHERENCE = 4.0
@@ -67,7 +66,9 @@ class Identity:
     prototypes: list[Stay] = field(default_factory=list)
 
     def before(self, stay: Stay) -> Stay | None:
-        """The stay this person was last in when `stay` began: of those still open the one entered last, else the last to end."""
+        """The stay this person was last in when `stay` began: of those still open the one entered last, else the
+        last to end.
+        """
         open_then = [
             s for s in self.stays if s.key != stay.key and s.order < stay.order and _in_view_at(s, stay.entered_s)
         ]
@@ -88,7 +89,8 @@ def _in_view_at(stay: Stay, time_s: float) -> bool:
 class Gallery:
     """Identities and, one row each, the arrays they are scored by: `vectors` (slots, D) float32 contiguous.
 
-    A slot holds `ids` (0 = empty), the last exit (`camera` index, `last_s`), `entered_s` of the newest stay and whether the
+    A slot holds `ids` (0 = empty), the last exit (`camera` index, `last_s`), `entered_s` of the newest stay and
+    whether the
     person is `in_view`. Prototypes: the newest up to `most` and at most `per_camera` of one camera.
     """
 

@@ -96,12 +96,25 @@ def crowding(
     r compares with delays spread evenly over the horizon. Where many people are about (or a recording has just begun)
     everybody's delay fits, and r of one must be compared with that of the others.
     """
-    index = np.flatnonzero(gallery.ids > 0)
-    if len(index) < 2:
+    people = len(gallery)
+    if people < 2:
         return 0.0
-    log_r = _look_up(tables, gallery, camera, index, entered_s - gallery.last_s[index], settings)
-    r = np.exp(log_r)
-    return float(max(0.0, np.log((r.sum() - r.max()) / (len(r) - 1))))
+    axes = tables.settings
+    alive = gallery.ids > 0
+    expired = alive & ((entered_s - gallery.last_s - axes.origin_s) / axes.bin_s >= axes.bins)
+    rest, rest_expired = people, int(np.count_nonzero(expired))
+    total, largest = 0.0, 0.0
+    for name in tables.sources(camera):  # of everybody else only the horizon matters
+        index = np.flatnonzero(alive & (gallery.camera == gallery.camera_index(name)))
+        if len(index):
+            log_r = _look_up(tables, gallery, camera, index, entered_s - gallery.last_s[index], settings)
+            r = np.exp(log_r)
+            total, largest = total + float(r.sum()), max(largest, float(r.max()))
+            rest, rest_expired = rest - len(index), rest_expired - int(np.count_nonzero(expired[index]))
+    faded = float(np.exp(-settings.revival))
+    total += (rest - rest_expired) + rest_expired * faded
+    largest = max(largest, 1.0 if rest > rest_expired else 0.0, faded if rest_expired else 0.0)
+    return float(max(0.0, np.log(max(total - largest, 1e-12) / (people - 1))))
 
 
 def twice(a: Stay, b: Stay, tolerance_s: float) -> bool:

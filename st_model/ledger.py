@@ -16,7 +16,8 @@ StayKey = tuple[str, int]
 class Correction:
     """One line of the ledger.
 
-    merge  `global_id` was the same person as `into_id`, the older id, which survives; `stays` is what moved, for the record
+    merge  `global_id` was the same person as `into_id`, the older id, which survives; `stays` is what moved, for the
+    record
     split  `stays` were not `global_id` after all: they are `into_id` from now on
 
     probability  of the correction, (0, 1]

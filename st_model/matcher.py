@@ -1,6 +1,7 @@
 """The online matcher: sightings in, decisions, corrections and teaching increments out.
 
-`decide` is pure: it reads the state and says what it would do. `apply` does it. `OnlineMatcher` is the loop around them:
+`decide` is pure: it reads the state and says what it would do. `apply` does it. `OnlineMatcher` is the loop around
+them:
 windows, ids, merges and splits, alarms, the appearance basis. No clock but the sightings' own times: the same sightings
 give the same decisions, bit for bit.
 """
@@ -30,7 +31,9 @@ __all__ = ["NEW", "MatchSettings", "MatcherState", "OnlineMatcher", "Outcome", "
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened since the last call, each in the order it was made. Increments are already in the matcher's tables."""
+    """What happened since the last call, each in the order it was made. Increments are already in the matcher's
+    tables.
+    """
 
     decisions: list[Decision] = field(default_factory=list)
     corrections: list[Correction] = field(default_factory=list)
@@ -76,7 +79,8 @@ def _update(stay: Stay, sighting: Sighting) -> None:
 class OnlineMatcher:
     """Submit sightings in order of `emitted_s`, advance the clock, take what was decided.
 
-    A window opens with the first sighting that waits and is decided `window_s` later. All sightings emitted before `now_s`
+    A window opens with the first sighting that waits and is decided `window_s` later. All sightings emitted before
+    `now_s`
     must have been submitted before `advance(now_s)`; how often it is called does not matter.
 
     outages  (camera, from_s, to_s) known so far: no delay across one teaches; more with `add_outage`

@@ -24,7 +24,9 @@ def find_merges(
     new_share: Callable[[str, MatchSettings], float],
     time_s: float,
 ) -> list[Correction]:
-    """Merges of identities changed since the last look: mutual best, probable enough, never twice in view in one camera."""
+    """Merges of identities changed since the last look: mutual best, probable enough, never twice in view in one
+    camera.
+    """
     changed = [i for i in changed if gallery.identities[i].prototypes]
     if len(gallery) < 2 or not changed:
         return []

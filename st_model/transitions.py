@@ -42,7 +42,8 @@ class Increment(NamedTuple):
 
 @dataclass(frozen=True)
 class TableSettings:
-    """Axes and smoothing of all tables of a site. Counts of equal axes (`bin_s`, `origin_s`, `horizon_s`, `epoch_s`) add.
+    """Axes and smoothing of all tables of a site. Counts of equal axes (`bin_s`, `origin_s`, `horizon_s`, `epoch_s`)
+    add.
 
     bin_s             width of a delay bin, seconds
     origin_s          delay at which bin 0 starts, <= 0: negative delays happen where views overlap
@@ -127,7 +128,9 @@ class TransitionTables:
         self._neutral.setflags(write=False)
 
     def add(self, increments: Iterable[Increment]) -> None:
-        """Add increments (negative counts retract). Raises ValueError on a bin outside the axis; nothing is added then."""
+        """Add increments (negative counts retract). Raises ValueError on a bin outside the axis; nothing is added
+        then.
+        """
         batch = list(increments)
         bins = self.settings.bins
         for item in batch:

@@ -1,4 +1,6 @@
-"""Invariants of the online matcher: equal to the slow oracle, one to one, independent teaching, replay, shifted clocks."""
+"""Invariants of the online matcher: equal to the slow oracle, one to one, independent teaching, replay, shifted
+clocks.
+"""
 
 from __future__ import annotations
 
