@@ -1,8 +1,9 @@
 """How fast the whole path is against detection alone, on the same frames, in the same process, turn by turn.
 
-    python -m tests.benchmarks.bench_pipeline [--json OUT] [--rounds N] [--source NAME=FILE ...]
+    python -m tests.benchmarks.bench_pipeline [--json OUT] [--rounds N] [--source NAME=FILE ... | --rendered]
 
-Without sources: `$IDENTRIX_DATA/vcam_dev` when it is there, else a rendered world with the weights-free detector.
+Without sources: `$IDENTRIX_DATA/vcam_dev` when it is there, else (or with `--rendered`) a rendered site with the
+weights-free detector.
 The whole path writes everything, videos included. Each round measures, on equal frames: decoding alone, detection alone
 (frames decoded before), drawing and video encoding alone, and the whole. Figures are medians over the rounds.
 """
@@ -28,11 +29,11 @@ from pipeline.sources import Frame, read_together
 from pipeline.video import VideoWriter
 
 
-def sources(given: list[str], work: Path) -> Config:
+def sources(given: list[str], rendered: bool, work: Path) -> Config:
     """The cameras to measure on; no Redis state survives."""
     extra: dict[str, Any] = {"site": "bench", "redis.state_dir": str(work / "state")}
     footage = Path(os.environ.get("IDENTRIX_DATA", "")) / "vcam_dev" / "videos"
-    if given or footage.is_dir():
+    if given or (footage.is_dir() and not rendered):
         return load_config(sources=given or [f"{name}={footage / name}.mp4" for name in "ab"], extra=extra)
     from pipeline.world import render_world, world_config
 
@@ -93,11 +94,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--source", action="append", default=[])
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--source", action="append", default=[])
+    where.add_argument("--rendered", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        config = sources(arguments.source, work)
+        config = sources(arguments.source, arguments.rendered, work)
         batches = read_all(config)
         detector = load_engines(config).detector
         detect(detector, batches[0])  # warm

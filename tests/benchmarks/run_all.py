@@ -22,7 +22,7 @@ ROOT = HERE.parents[1]
 QUICK = {
     "encoders": ["stripes"],
     "matcher": ["--repeats", "3"],
-    "pipeline": ["--rounds", "1"],
+    "pipeline": ["--rendered", "--rounds", "1"],
     "world": ["--seeds", "101", "--only", "middle"],
 }
 

@@ -1,4 +1,4 @@
-"""Every error a room defines has an exit code. The table in pipeline/errors.py goes by name and could miss a new one."""
+"""Every error a room defines has an exit code: pipeline/errors.py knows them by name and could miss a new one."""
 
 import ast
 from importlib import import_module
