@@ -113,6 +113,8 @@ def fit(
     """Fit slope and offset to the stays of a replay. Raises CalibrateError."""
     stays = list({s.key: s for s in sightings}.values())
     stays = sorted(stays, key=lambda s: (s.entered_s, s.key))[-MOST_STAYS:]
+    if not stays:
+        raise CalibrateError("there are no sightings: nothing to fit")
     pairs = select_pairs(stays, done.ids, done.tables)
     try:
         found = fit_by_delays(pairs.cosine, pairs.ratio)
