@@ -25,6 +25,7 @@ _TOO_TALL = 1.28  # 1.4 loses 1 to 2 points
 _TOO_SHORT = 0.72
 _SLIMMEST = 0.14  # what is left of someone behind a pillar is no box to follow
 _HEAD_COVER = 0.55  # of the strip under a head must move, or it is no head; .45 to .65 changes nothing
+_SPREAD = 0.3  # half the room a walking person may take up; .36 within half a point
 _REACH = 1.1  # a tall person's feet, looked for below the head
 _LEAST_SEEN = 0.25  # of a person; less is not completed
 
@@ -145,49 +146,53 @@ def _completed(box: Box, rows: int, view: Perspective) -> Box:
 
 
 def _peel(box: Box, mask: Mask, view: Perspective) -> list[Box]:
-    """Takes a group apart: every peak of its upper outline that has a body's worth of motion below is a head; what is
-    left below all of them is one more person, in front."""
+    """Takes a group apart head by head; what is left below all of them is one more person, in front."""
     x0, y0, x1, y1 = box
     part = mask[y0:y1, x0:x1] > 0
     tall, wide = part.shape
-    top = np.where(part.any(0), part.argmax(0), tall).astype(float)
-    free = top < tall
-    heads: list[tuple[float, float, float]] = []  # column, top row, height, inside the box
-    while free.any():
-        best = float(top[free].min())
-        peak = np.nonzero(free & (top <= best + 1))[0]
-        run = peak[: 1 + int(np.argmax(np.append(np.diff(peak), 2) > 1))]  # the first flat stretch
-        x = float(run.mean())
-        size = view.height_below(y0 + best)
-        strip = part[int(best) : int(best + 0.9 * size), max(0, int(x - 0.08 * size)) : int(x + 0.08 * size) + 1]
-        fits = best + 0.75 * size <= tall or y1 >= mask.shape[0] - 1
-        if fits and strip.size and strip.mean() >= _HEAD_COVER:
-            heads.append((x, best, size))
-            reach = 1.25 * _BODY_HALF_WIDTH * size
-        else:
-            reach = 0.05 * size
-        free[max(0, int(x - reach)) : int(x + reach) + 1] = False
-    boxes = []
-    columns = np.arange(wide)
+    heads = _heads(part, y0, y1 >= mask.shape[0] - 1, view)
     if not heads or (len(heads) == 1 and wide <= _TOO_WIDE * tall and tall < _TOO_TALL * view.height_at(y1)):
         return [_completed(box, mask.shape[0], view)]
-    nearest = np.argmin([np.abs(columns - x) / size for x, _, size in heads], axis=0)
-    for n, (x, best, size) in enumerate(heads):
-        own = (nearest == n) & (np.abs(columns - x) <= 0.36 * size)
-        body = part[int(best) : int(best + _REACH * size)] & own
+    boxes = []
+    away = np.array([np.abs(np.arange(wide) - x) / size for x, _, size in heads])
+    feet = np.array([top + size for _, top, size in heads])
+    for n, (_, top, size) in enumerate(heads):
+        rows = np.arange(int(top), min(tall, int(top + _REACH * size)))
+        # A column is the nearest head's, but only down to the feet of that head: below stands who is in front.
+        others = ((away < away[n])[:, None, :] & (rows[:, None] <= feet[:, None, None])).any(0)
+        body = part[rows] & ~others & (away[n] <= _SPREAD)
         across = np.nonzero(body.sum(0) > 0.04 * size)[0]
         if not len(across):
             continue
-        down = np.nonzero(body.any(1))[0]
-        low = best + float(down[-1]) + 1
-        if low < best + _TOO_SHORT * size:
-            low = best + size
+        low = top + float(np.nonzero(body.any(1))[0][-1]) + 1
+        if low < top + _TOO_SHORT * size:
+            low = top + size
         foot = min(mask.shape[0], y0 + round(low))
-        boxes.append((x0 + int(across[0]), y0 + int(best), x0 + int(across[-1]) + 1, foot))
-    lowest = max(b[3] for b in boxes) if boxes else y0
+        boxes.append((x0 + int(across[0]), y0 + int(top), x0 + int(across[-1]) + 1, foot))
     front = view.height_at(y1)
-    if y1 - lowest > 0.3 * front:
+    if y1 - max((b[3] for b in boxes), default=y0) > 0.3 * front:
         legs = np.nonzero(part[int(max(0, tall - 0.45 * front)) :].any(0))[0]
         if len(legs) and legs[-1] - legs[0] < _TOO_WIDE * front:
             boxes.append((x0 + int(legs[0]), max(0, round(y1 - front)), x0 + int(legs[-1]) + 1, y1))
     return boxes or [box]
+
+
+def _heads(part: NDArray[np.bool_], y0: int, cut_below: bool, view: Perspective) -> list[tuple[float, float, float]]:
+    """Peaks of a group's upper outline that have a body's worth of motion below them, highest first: column and row of
+    the top within `part`, height of the person. `y0` is the picture's row of the part's first."""
+    tall, wide = part.shape
+    outline = np.where(part.any(0), part.argmax(0), tall).astype(float)
+    free = outline < tall
+    heads = []
+    while free.any():
+        top = float(outline[free].min())
+        peak = np.nonzero(free & (outline <= top + 1))[0]
+        x = float(peak[: 1 + int(np.argmax(np.append(np.diff(peak), 2) > 1))].mean())  # the first flat stretch
+        size = view.height_below(y0 + top)
+        strip = part[int(top) : int(top + 0.9 * size), max(0, int(x - 0.08 * size)) : int(x + 0.08 * size) + 1]
+        reach = 0.05 * size
+        if (top + 0.75 * size <= tall or cut_below) and strip.size and strip.mean() >= _HEAD_COVER:
+            heads.append((x, top, size))
+            reach = 1.25 * _BODY_HALF_WIDTH * size
+        free[max(0, int(x - reach)) : int(x + reach) + 1] = False
+    return heads
