@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.config import Config, MatchConfig
-from pipeline.replay import facts_of, read_inputs, replay
+from pipeline.journal import read_facts
+from pipeline.replay import read_inputs, replay
 from pipeline.tables_command import site_tables
 from st_model.clocks import (
     ClockOffset,
@@ -98,8 +99,8 @@ def configured_offsets(config: MatchConfig) -> dict[str, float]:
 
 
 def offsets_of_run(source: Path) -> dict[str, float]:
-    """`offset_s` by camera with which a run was made; empty for a bare sightings.parquet. Raises ReplayError."""
-    cameras = facts_of(source).get("config", {}).get("cameras", []) if source.is_dir() else []
+    """`offset_s` by camera with which a run was made; empty for a bare sightings.parquet. Raises JournalError."""
+    cameras = read_facts(source).get("config", {}).get("cameras", []) if source.is_dir() else []
     return {camera["name"]: float(camera.get("offset_s", 0.0)) for camera in cameras}
 
 

@@ -136,6 +136,20 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
 
 
+def read_facts(run_dir: Path) -> dict[str, Any]:
+    """What run.json says; empty when there is none (a run that was killed early). Raises JournalError."""
+    path = Path(run_dir) / "run.json"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise JournalError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(facts, dict):
+        raise JournalError(f"{path}: expected a JSON object, got {type(facts).__name__}")
+    return facts
+
+
 def read_boxes(run_dir: Path) -> dict[str, NDArray[np.void]]:
     """Camera -> (N,) `BOX_RECORD` of the journal, in the order written; a cut last record is dropped.
 

@@ -6,16 +6,14 @@ The same sightings, settings and starting tables give the same decisions, bit fo
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.atomic import output_error, write_lines
 from pipeline.config import MatchConfig, load_match_config
 from pipeline.freezing import tables_for
-from pipeline.journal import json_line, to_json
+from pipeline.journal import json_line, read_facts, to_json
 from pipeline.tables_file import read_tables, write_tables
 from pipeline.tracklog import read_decisions, read_sightings, write_assignments
 from st_model.ledger import Correction, StayKey, final_ids
@@ -119,7 +117,7 @@ def read_inputs(
     parquet, run = (source / "sightings.parquet", source) if source.is_dir() else (source, None)
     if not parquet.is_file():
         raise ReplayError(f"{parquet}: no such file; a run folder or a sightings.parquet was expected")
-    facts = facts_of(run) if run else {}
+    facts = read_facts(run) if run else {}
     settings = dict(facts.get("config", {}))
     if encoder:
         settings["reid"] = {**settings.get("reid", {}), "encoder": encoder}
@@ -183,14 +181,3 @@ def _why(decision: Decision) -> str:
 
 def _name(key: StayKey) -> str:
     return f"{key[0]}:{key[1]}"
-
-
-def facts_of(run: Path) -> dict[str, Any]:
-    """The run.json of a folder, empty without one. Raises ReplayError."""
-    try:
-        facts: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ReplayError(f"{run / 'run.json'}: cannot be read: {error}") from error
-    return facts

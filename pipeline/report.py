@@ -7,7 +7,6 @@ It shows ids, times and cameras, no pictures of persons.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from pipeline.annotate import clock_text, person_colour
 from pipeline.atomic import write_lines
-from pipeline.journal import JournalError
+from pipeline.journal import JournalError, read_facts
 
 MAX_PERSONS = 500  # rows of the table of persons; all of them are in stays.csv
 MAX_PICTURES = 24  # transition histograms on the page; all of them are in plots/
@@ -42,7 +41,7 @@ def write_report(run_dir: Path) -> Path:
     """
     run_dir = Path(run_dir)
     stays, moves = _rows(run_dir / "stays.csv"), _rows(run_dir / "transitions.csv")
-    facts = _facts(run_dir / "run.json")
+    facts = read_facts(run_dir)
     title = f"{facts.get('site') or run_dir.name}"
     parts = [
         f"<h1>{escape(title)}</h1><p class=sub>{escape(_span(stays))}</p>",
@@ -75,17 +74,6 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     except pa.ArrowInvalid as error:
         raise JournalError(f"{path}: {error}") from error
     return rows
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    """run.json; empty when a run was stopped before it was written."""
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise JournalError(f"{path}: not JSON ({error})") from error
-    return facts
 
 
 # ------------------------------------------------------------------------------------------------------- sections

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import load_match_config
+from pipeline.journal import JournalError
 from pipeline.replay import ReplayError, changes, decisions_of, replay, replay_to
 from pipeline.sightings_file import write_sightings
 from pipeline.tables_file import TablesFileError, read_tables, write_tables
@@ -74,7 +75,7 @@ def test_without_anything_to_replay(tmp_path):
         decisions_of(tmp_path)
     (tmp_path / "run.json").write_text("{")
     write_sightings(tmp_path / "sightings.parquet", [])
-    with pytest.raises(ReplayError, match=r"run\.json"):
+    with pytest.raises(JournalError, match=r"run\.json"):
         replay_to(tmp_path, tmp_path / "out")
 
 

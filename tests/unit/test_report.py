@@ -105,7 +105,7 @@ def test_an_unfinished_or_damaged_run_is_named(tmp_path, run_dir):
     with pytest.raises(FileNotFoundError, match="finished run"):
         write_report(tmp_path / "absent")
     (run_dir / "run.json").write_text("{")
-    with pytest.raises(JournalError, match=r"run\.json: not JSON"):
+    with pytest.raises(JournalError, match=r"run\.json: cannot be read"):
         write_report(run_dir)
     (run_dir / "run.json").write_text(json.dumps({}))
     (run_dir / "stays.csv").write_text("a,b\n1\n")
