@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from st_model.transitions import ONE, TransitionTables
 
-LEAST_LINKS = 5.0
+LEAST_LINKS = 4.0
 """Observations a pair needs near its mode."""
-MODE_SIGMA_S = 15.0
-MODE_REACH_S = 150.0
+MODE_SIGMA_S = 60.0
+MODE_REACH_S = 400.0
 """Walking times between neighbours spread over about this much around the mode."""
 USUAL_BIAS_S = 5.0
 """Traffic is not equal both ways: the middle of a pair is uncertain by at least this much."""

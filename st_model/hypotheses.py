@@ -163,7 +163,9 @@ def hypotheses(
     for n in np.flatnonzero(special):
         identity = gallery.identities[int(ids[n])]
         found[n], log_r[n], delay[n] = _exactly(stay, identity, vector, gallery, tables, settings, float(found[n]))
-    weight = c.g0 * found + c.b0 + settings.g1 * log_r + log_prior
+    possible = np.isfinite(log_r)
+    time = np.where(possible, settings.g1 * np.where(possible, log_r, 0.0), -np.inf)
+    weight = c.g0 * found + c.b0 + time + log_prior
     order = np.lexsort((ids, -weight))
     order = order[weight[order] > max(float(weight.max(initial=-np.inf)), log_new) - NEGLIGIBLE]
     names = tuple(gallery.cameras[gallery.camera[index[n]]] for n in order)
