@@ -33,8 +33,9 @@ def run_demo(
     out: Path,
     *,
     seed: int = 7,
-    duration_s: float = 80.0,
-    people: int = 18,
+    cameras: int = 3,
+    people: int = 15,
+    duration_s: float = 110.0,
     stop: threading.Event | None = None,
     on_progress: Callable[[str, float, float | None], None] = lambda stage, done, total: None,
 ) -> DemoResult:
@@ -54,17 +55,19 @@ def run_demo(
     import av
 
     try:
-        world = render_world(out / "site", seed=seed, people=people, duration_s=duration_s, progress=rendered)
+        world = render_world(
+            out / "site", seed=seed, cameras=cameras, people=people, duration_s=duration_s, progress=rendered
+        )
     except (OSError, av.FFmpegError) as error:
         raise output_error(out / "site", error) from error
-    cameras = [
+    watched = [
         {"name": camera["name"], "source": camera["uri"], "offset_s": camera["offset_s"]}
         for camera in world_config(world)["cameras"]
     ]
     config = load_config(
         extra={
             "site": "demo",
-            "cameras": cameras,
+            "cameras": watched,
             "detector.model": "motion",
             "reid.encoder": "stripes",
             "redis.state_dir": str((out / "state").resolve()),
@@ -75,7 +78,7 @@ def run_demo(
         return DemoResult({}, "", (f"stopped; what was seen until then is in {result.folder}",), True)
     scores = evaluate(result.folder, world.truth_dir)
     lines = (
-        f"{world.people} people walked {len(world.hand_overs)} times from one of {len(cameras)} cameras to another.",
+        f"{world.people} people walked {len(world.hand_overs)} times from one of {len(world.cameras)} cameras to another.",
         f"videos      {result.folder / 'video' / 'mosaic.mp4'} and one per camera beside it",
         f"pictures    {result.folder / 'plots'}",
         f"tables      {result.folder / 'tracks.csv'}, transitions.csv, decisions.jsonl",

@@ -44,8 +44,11 @@ def test_a_transition_is_drawn_as_shares_per_second_with_its_curve(tmp_path, dra
     )
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
     axes = drawn[0]
-    bars = {round(bar.get_x(), 3): bar.get_height() * bar.get_width() for bar in axes.patches if bar.get_height()}
-    assert bars == pytest.approx({0.0: 0.75, 0.5: 0.25})
+    (outline,) = axes.patches
+    shares, edges_s, _ = outline.get_data()
+    assert dict(zip(edges_s[:-1], shares * 0.5, strict=True)) == pytest.approx(
+        {-1.0: 0, -0.5: 0, 0.0: 0.75, 0.5: 0.25, 1.0: 0, 1.5: 0, 2.0: 0, 2.5: 0}
+    )
     curve, median = axes.lines
     assert curve.get_ydata() == pytest.approx(0.25)  # 1/8 per bin of half a second
     assert curve.get_xdata()[0] == pytest.approx(-0.75)
