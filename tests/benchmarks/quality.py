@@ -1,7 +1,7 @@
 """How good the ids are, on every measurement there is: a table to read and JSON to keep.
 
     python -m tests.benchmarks.quality [--only world wildtrack market vcam demo one_by_one ablation] [--json OUT]
-        [--seeds 101 102 103] [--no-cosine | --only-cosine] [--curves PICTURE.png] [--sheet PICTURE.png]
+        [--seeds 101 102 103] [--work DIR] [--no-cosine | --only-cosine] [--curves PICTURE.png] [--sheet PICTURE.png]
 
 Needs `$IDENTRIX_DATA`, and `$IDENTRIX_MODELS` for footage; a part whose data are absent is left out and says so.
 Losses stand beside wins: `removed` is the share of the cross-camera errors of "appearance only" that a run avoids, and
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--market", nargs="+", help="files of market_stream (default: all)")
     parser.add_argument("--no-cosine", action="store_true", help="leave the tuned cosine thresholds out")
     parser.add_argument("--only-cosine", action="store_true", help="no matcher, but for footage")
+    parser.add_argument("--work", type=Path, help="keeps what footage gave, so that the next measurement need not look")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--curves", type=Path, help="picture of the learning curves on market_stream")
     parser.add_argument("--sheet", type=Path, help="picture of the stays in intel_one_by_one")
@@ -61,7 +62,8 @@ def measure(part: str, data: Path, args: argparse.Namespace) -> object:
     """One part: prints its tables and returns what goes into the JSON. FileNotFoundError where data are absent."""
     runs = {"cosine": not args.no_cosine, "matcher": not args.only_cosine}
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
+        work = args.work or Path(folder)
+        work.mkdir(parents=True, exist_ok=True)
         if part == "world":
             from tests.benchmarks.quality_world import DIFFICULTIES, medians, world_rows
 
@@ -82,7 +84,7 @@ def measure(part: str, data: Path, args: argparse.Namespace) -> object:
         if part == "demo":
             from tests.benchmarks.quality_footage import small_demo
 
-            return show([{"data": "demo, 30 s, 8 people", "run": "run, as shipped", **small_demo(work)}])
+            return show([{"data": "demo, 30 s, 8 people", "run": "run, as shipped", **small_demo(work / "demo")}])
         if part == "one_by_one":
             from tests.benchmarks.quality_footage import one_by_one
 

@@ -15,12 +15,12 @@ from unittest import mock
 from pipeline.config import MatchConfig
 from st_model.transitions import TransitionTables
 from tests.benchmarks.quality_market import read_market
-from tests.benchmarks.quality_runs import NeverLearns, Row, config_for, figures, run
+from tests.benchmarks.quality_runs import Row, config_for, figures, run
 from tests.benchmarks.quality_world import hours
 
 SWITCHES: dict[str, tuple[str, ...]] = {
     "as shipped": (),
-    "no transitions at all": ("never learns",),
+    "no transitions at all": ("match.g1=0",),
     "transition weight g1 = 0.5": ("match.g1=0.5",),
     "no lift (how often a pair happens)": ("match.lift=0",),
     "no caution towards known people": ("match.caution=0",),
@@ -55,13 +55,12 @@ def _constants(switches: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def switched(name: str, encoder: str | None) -> Iterator[tuple[MatchConfig, type[TransitionTables]]]:
-    """Settings and kind of tables of one of the SWITCHES."""
+def switched(name: str, encoder: str | None) -> Iterator[MatchConfig]:
+    """Settings with one of the SWITCHES."""
     switches = SWITCHES[name]
     config = config_for(encoder, [s for s in switches if s.startswith(("match.", "tables."))])
-    kind = NeverLearns if "never learns" in switches else TransitionTables
     with _constants([s for s in switches if s.startswith("st_model.")]):
-        yield config, kind
+        yield config
 
 
 def world_ablation(seeds: Sequence[int], cameras: int = 6, names: Sequence[str] = tuple(SWITCHES)) -> list[Row]:
@@ -71,11 +70,11 @@ def world_ablation(seeds: Sequence[int], cameras: int = 6, names: Sequence[str] 
     for name in names:
         found: dict[str, list[Row]] = {"cold": [], "warm": []}
         for (early, _), (late, truth) in worlds:
-            with switched(name, None) as (config, kind):
-                first = run(early, kind(config.tables), config).tables
-                warm = kind(config.tables)
+            with switched(name, None) as config:
+                first = run(early, TransitionTables(config.tables), config).tables
+                warm = TransitionTables(config.tables)
                 warm.add(first.items())
-                for what, tables in (("cold", kind(config.tables)), ("warm", warm)):
+                for what, tables in (("cold", TransitionTables(config.tables)), ("warm", warm)):
                     found[what].append(figures(truth, run(late, tables, config).ids, {}))
         rows.append(
             {
@@ -96,8 +95,8 @@ def market_ablation(folder: Path, file: str = "osnet_msmt", names: Sequence[str]
     sightings, truth = read_market(folder, file)
     rows: list[Row] = []
     for name in names:
-        with switched(name, "osnet") as (config, kind):
-            done = run(sightings, kind(config.tables), config)
+        with switched(name, "osnet") as config:
+            done = run(sightings, TransitionTables(config.tables), config)
         keys = ("hand_over_f1", "pairs_f1", "false_merges_per_1000", "purity", "completeness")
         scores = figures(truth, done.ids, {})
         rows.append({"data": f"market_stream/{file}", "run": name, **{key: scores[key] for key in keys}})

@@ -17,7 +17,6 @@ from tests.benchmarks.quality_runs import (
     COLD,
     COSINE,
     WARM,
-    NeverLearns,
     Row,
     Run,
     config_for,
@@ -27,6 +26,7 @@ from tests.benchmarks.quality_runs import (
     run,
     tuned_cosine,
     with_removed,
+    without_time,
 )
 
 FILES = {
@@ -67,7 +67,7 @@ def market_rows(folder: Path, name: str, *, cosine: bool = True, matcher: bool =
         runs[COLD] = run(sightings, TransitionTables(), config)
         if name != "warm_osnet_msmt":  # that file is its own warming: its training people come first
             runs[WARM] = run(sightings, copy_of(runs[COLD].tables), config)
-        runs[APPEARANCE] = run(sightings, NeverLearns(), config)
+        runs[APPEARANCE] = run(sightings, TransitionTables(), without_time(config))
     rows: list[Row] = [
         {"data": f"market_stream/{name}", "run": what, **figures(truth, r.ids, r.settled_s)} for what, r in runs.items()
     ]

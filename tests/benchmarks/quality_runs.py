@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -14,20 +14,13 @@ from pipeline.config import MatchConfig, load_match_config
 from pipeline.replay import Replayed, replay
 from st_model.link_scores import NOBODY, LabelledStay, LinkScores, score_links
 from st_model.sightings import Sighting
-from st_model.transitions import Increment, TableSettings, TransitionTables
+from st_model.transitions import TransitionTables
 
 Row = dict[str, object]
 StayKey = tuple[str, int]
 Ids = dict[StayKey, int]
 
 APPEARANCE, COSINE, COLD, WARM = "appearance only", "cosine, tuned on this data", "joint cold", "joint warm"
-
-
-class NeverLearns(TransitionTables):
-    """Tables that stay empty: log r is 0 for every delay, so only appearance, exclusion and the new share decide."""
-
-    def add(self, increments: Iterable[Increment]) -> None:
-        """Take nothing in."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +36,11 @@ class Run:
 def config_for(encoder: str | None = None, overrides: Sequence[str] = ()) -> MatchConfig:
     """Settings as shipped for an encoder (the default one when None), with `key.sub=value` overrides."""
     return load_match_config({"reid": {"encoder": encoder}} if encoder else {}, overrides=overrides)
+
+
+def without_time(config: MatchConfig) -> MatchConfig:
+    """The same settings with the transition stream off: what is left is appearance, exclusion and the new share."""
+    return config.model_copy(update={"match": replace(config.match, g1=0.0)})
 
 
 def run(sightings: Sequence[Sighting], tables: TransitionTables, config: MatchConfig | None = None) -> Run:
@@ -65,13 +63,11 @@ def _settled(done: Replayed) -> dict[StayKey, float]:
     return at
 
 
-def three_runs(
-    sightings: Sequence[Sighting], settings: TableSettings | None = None, config: MatchConfig | None = None
-) -> dict[str, Run]:
+def three_runs(sightings: Sequence[Sighting], config: MatchConfig) -> dict[str, Run]:
     """Appearance only, joint cold, and joint warm: a second pass with the tables that the first one left."""
-    cold = run(sightings, TransitionTables(settings), config)
+    cold = run(sightings, TransitionTables(), config)
     return {
-        APPEARANCE: run(sightings, NeverLearns(settings), config),
+        APPEARANCE: run(sightings, TransitionTables(), without_time(config)),
         COLD: cold,
         WARM: run(sightings, copy_of(cold.tables), config),
     }

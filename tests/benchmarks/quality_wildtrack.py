@@ -21,7 +21,7 @@ from st_model.link_scores import LabelledStay, score_links
 from st_model.sightings import Sighting
 from st_model.transitions import TransitionTables
 from st_model.world_settings import Looks
-from tests.benchmarks.quality_runs import COSINE, Row, Run, figures, three_runs, tuned_cosine, with_removed
+from tests.benchmarks.quality_runs import COSINE, Row, Run, config_for, figures, three_runs, tuned_cosine, with_removed
 
 GAP_S = 2.0  # a longer hole begins another stay
 HZ = 2.0
@@ -95,7 +95,7 @@ def wildtrack_rows(folder: Path, seed: int = 101, *, cosine: bool = True, matche
         ids, _ = tuned_cosine(sightings, lambda ids: score_links(truth, ids).hand_over.f1)
         runs[COSINE] = Run(ids, {}, TransitionTables())
     if matcher:
-        runs |= three_runs(sightings)
+        runs |= three_runs(sightings, config_for())
     rows: list[Row] = [
         {"data": "wildtrack", "run": name, **track_scores(boxes, r.ids), **figures(truth, r.ids, r.settled_s)}
         for name, r in runs.items()

@@ -24,15 +24,16 @@ from tests.benchmarks.quality_runs import (
     COLD,
     COSINE,
     WARM,
-    NeverLearns,
     Row,
     Run,
+    config_for,
     copy_of,
     curve,
     figures,
     run,
     tuned_cosine,
     with_removed,
+    without_time,
 )
 
 HOUR_S = 3600.0
@@ -86,12 +87,15 @@ def world_rows(
     halving = run(early, TransitionTables(HALVING)).tables
     before = run(early_moved, TransitionTables(HALVING)).tables
     calm |= {
-        APPEARANCE: run(late, NeverLearns()),
+        APPEARANCE: run(late, TransitionTables(), without_time(config_for())),
         COLD: run(late, TransitionTables()),
         WARM: run(late, copy_of(warm)),
         POISONED: run(late, poisoned(halving, seed)),
     }
-    gone = {MOVED_APPEARANCE: run(late_moved, NeverLearns()), MOVED: run(late_moved, copy_of(before))}
+    gone = {
+        MOVED_APPEARANCE: run(late_moved, TransitionTables(), without_time(config_for())),
+        MOVED: run(late_moved, copy_of(before)),
+    }
     rows = with_removed([_row(about, name, r, truth) for name, r in calm.items()])
     return rows + with_removed([_row(about, name, r, truth_moved) for name, r in gone.items()], MOVED_APPEARANCE)
 
