@@ -11,6 +11,8 @@ from st_model.calibration import DEFAULTS, Calibration
 from st_model.gallery import Gallery, Identity, Stay
 from st_model.transitions import TransitionTables
 
+MANY = 300.0
+"""Identities from which the whole caution applies; few people are rarely mistaken for each other."""
 NEGLIGIBLE = 14.0
 """Hypotheses this many nats below "new person" or below the best are left out (a millionth)."""
 
@@ -45,7 +47,7 @@ class MatchSettings:
     memory_s: float = 86400.0
     new_share: float = 0.3
     new_evidence: float = 100.0
-    caution: float = 2.2
+    caution: float = 2.6
     lift: float = 1.0
     merge_at: float = 0.96
     merge_time: float = 6.0
@@ -143,7 +145,8 @@ def hypotheses(
     c = gallery.basis.calibration
     vector = gallery.vector(stay)
     own = stay.global_id
-    log_new = float(np.log(new_share)) + settings.caution
+    crowd_of_many = min(1.0, float(np.log(max(len(gallery), 1)) / np.log(MANY)))
+    log_new = float(np.log(new_share)) + settings.caution * crowd_of_many
     count = len(gallery) - (1 if own and len(gallery.identities[own].stays) == 1 else 0)
     log_prior = float(np.log1p(-new_share)) - float(np.log(max(count, 1)))
     if count <= 0:

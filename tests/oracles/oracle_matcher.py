@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from st_model.gallery import Gallery, Stay
-from st_model.hypotheses import MatchSettings
+from st_model.hypotheses import MANY, MatchSettings
 from st_model.transitions import TransitionTables
 
 
@@ -18,7 +18,8 @@ def slow_log_weights(
     """Log-weight of every identity, and of None = a new person. For a stay that belongs to nobody yet."""
     basis, axes = gallery.basis, tables.settings
     own = basis.vector(stay.camera, stay.embedding)
-    out: dict[int | None, float] = {None: math.log(new_share) + settings.caution}
+    many = min(1.0, math.log(max(len(gallery.identities), 1)) / math.log(MANY))
+    out: dict[int | None, float] = {None: math.log(new_share) + settings.caution * many}
     for global_id, identity in gallery.identities.items():
         twice = False
         for s in identity.stays:
