@@ -67,7 +67,9 @@ def measure(part: str, data: Path, args: argparse.Namespace) -> object:
         if part == "world":
             from tests.benchmarks.quality_world import DIFFICULTIES, medians, world_rows
 
-            rows = [row for world in DIFFICULTIES for seed in args.seeds for row in world_rows(world, seed, **runs)]
+            rows = [
+                said(row) for seed in args.seeds for world in DIFFICULTIES for row in world_rows(world, seed, **runs)
+            ]
             middle = medians(rows)
             show(middle)
             return {"median": middle, "rows": rows}
@@ -94,8 +96,8 @@ def measure(part: str, data: Path, args: argparse.Namespace) -> object:
         from tests.benchmarks.quality_ablation import market_ablation, world_ablation
 
         return {
-            "world": show(world_ablation(args.seeds[:1])),
-            "market": show(market_ablation(need(data / "market_stream"))),
+            "world": show([said(row) for row in world_ablation(args.seeds[:1])]),
+            "market": show([said(row) for row in market_ablation(need(data / "market_stream"))]),
         }
 
 
@@ -112,6 +114,12 @@ def _market(folder: Path, args: argparse.Namespace, runs: dict[str, bool]) -> ob
     if args.curves:
         plot_curves(curves, args.curves)
     return {"rows": rows, "curves": curves}
+
+
+def said(row: Row) -> Row:
+    """The row, printed: long measurements may be watched, and stopped without losing what is done."""
+    print(json.dumps(without_nan(row)), flush=True)
+    return row
 
 
 def need(folder: Path) -> Path:

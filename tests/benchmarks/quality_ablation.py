@@ -63,11 +63,10 @@ def switched(name: str, encoder: str | None) -> Iterator[MatchConfig]:
         yield config
 
 
-def world_ablation(seeds: Sequence[int], cameras: int = 6, names: Sequence[str] = tuple(SWITCHES)) -> list[Row]:
-    """The middle world: cold and warm, median over the seeds."""
+def world_ablation(seeds: Sequence[int], cameras: int = 6) -> Iterator[Row]:
+    """The middle world: cold and warm, median over the seeds; a row as soon as it is measured."""
     worlds = [hours("middle", seed, cameras) for seed in seeds]
-    rows: list[Row] = []
-    for name in names:
+    for name in SWITCHES:
         found: dict[str, list[Row]] = {"cold": [], "warm": []}
         for (early, _), (late, truth) in worlds:
             with switched(name, None) as config:
@@ -76,28 +75,23 @@ def world_ablation(seeds: Sequence[int], cameras: int = 6, names: Sequence[str] 
                 warm.add(first.items())
                 for what, tables in (("cold", TransitionTables(config.tables)), ("warm", warm)):
                     found[what].append(figures(truth, run(late, tables, config).ids, {}))
-        rows.append(
-            {
-                "data": "world/middle",
-                "run": name,
-                **{
-                    f"{what}_{key}": round(statistics.median(float(str(r[key])) for r in some), 4)
-                    for what, some in found.items()
-                    for key in ("hand_over_f1", "pairs_f1", "purity")
-                },
-            }
-        )
-    return rows
+        yield {
+            "data": "world/middle",
+            "run": name,
+            **{
+                f"{what}_{key}": round(statistics.median(float(str(r[key])) for r in some), 4)
+                for what, some in found.items()
+                for key in ("hand_over_f1", "pairs_f1", "purity")
+            },
+        }
 
 
-def market_ablation(folder: Path, file: str = "osnet_msmt", names: Sequence[str] = tuple(SWITCHES)) -> list[Row]:
-    """A network that never saw the site, from empty tables."""
+def market_ablation(folder: Path, file: str = "osnet_msmt") -> Iterator[Row]:
+    """A network that never saw the site, from empty tables; a row as soon as it is measured."""
     sightings, truth = read_market(folder, file)
-    rows: list[Row] = []
-    for name in names:
+    for name in SWITCHES:
         with switched(name, "osnet") as config:
             done = run(sightings, TransitionTables(config.tables), config)
         keys = ("hand_over_f1", "pairs_f1", "false_merges_per_1000", "purity", "completeness")
         scores = figures(truth, done.ids, {})
-        rows.append({"data": f"market_stream/{file}", "run": name, **{key: scores[key] for key in keys}})
-    return rows
+        yield {"data": f"market_stream/{file}", "run": name, **{key: scores[key] for key in keys}}
