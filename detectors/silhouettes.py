@@ -180,7 +180,7 @@ def _peel(box: Box, mask: Mask, view: Perspective) -> list[Box]:
 def _heads(part: NDArray[np.bool_], y0: int, cut_below: bool, view: Perspective) -> list[tuple[float, float, float]]:
     """Peaks of a group's upper outline that have a body's worth of motion below them, highest first: column and row of
     the top within `part`, height of the person. `y0` is the picture's row of the part's first."""
-    tall, wide = part.shape
+    tall = len(part)
     outline = np.where(part.any(0), part.argmax(0), tall).astype(float)
     free = outline < tall
     heads = []
