@@ -65,7 +65,6 @@ def draw_frame(
     trails: Mapping[int, NDArray[np.float32]],
     camera: str,
     clock: str,
-    notes: Sequence[str] = (),
 ) -> Image:
     """Draw onto `image` (H, W, 3) uint8 BGR in place, and return it.
 
@@ -74,7 +73,6 @@ def draw_frame(
     labels  N texts over the boxes, "P12 97%"; a second line after "\\n" is drawn under the box
     trails  global id -> (T, 2) foot points px, oldest first
     camera, clock   texts of the corner
-    notes   lines at the bottom, newest last
 
     >>> picture = np.zeros((120, 160, 3), np.uint8)
     >>> box = np.array([[40, 30, 80, 110]], np.float32)
@@ -104,9 +102,6 @@ def draw_frame(
             paste(image, text_patch(below, 0.8 * scale, colour), x1 - thick // 2, y2)
     heading = text_patch(f"{camera}  {clock}", scale, (32, 32, 32))
     paste(image, heading, 0, 0)
-    for row, note in enumerate(reversed(notes)):
-        patch = text_patch(note, 0.9 * scale, (32, 32, 32))
-        paste(image, patch, 0, height - (row + 1) * patch.shape[0])
     return image
 
 

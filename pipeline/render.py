@@ -47,11 +47,10 @@ def render_videos(
     run_dir: Path,
     sources: Sequence[Source],
     *,
-    mosaic: bool = True,
     until_s: float = math.inf,
     on_progress: Callable[[int], None] = lambda frames: None,
 ) -> RenderedVideos:
-    """Write video/<camera>.mp4, and video/mosaic.mp4, of a finished run.
+    """Write video/<camera>.mp4 and video/mosaic.mp4 of a finished run.
 
     sources      the files of the run, with the settings they were read with; live sources cannot be read again
                  and are left out
@@ -70,7 +69,7 @@ def render_videos(
     with ExitStack() as stack:
         writers = {name: stack.enter_context(VideoWriter(folder / f"{name}.mp4")) for name in scribes}
         pool = stack.enter_context(ThreadPoolExecutor(min(len(scribes), 8), "draw"))
-        wall = stack.enter_context(_Wall(folder / "mosaic.mp4", sources)) if mosaic else None
+        wall = stack.enter_context(_Wall(folder / "mosaic.mp4", sources))
 
         def draw(frame: Frame) -> Image:
             image = scribes[frame.camera].draw(frame)
@@ -83,14 +82,13 @@ def render_videos(
             if not batch:
                 break
             images = list(pool.map(draw, batch))
-            if wall:
-                now_s = max(frame.time_s for frame in batch)
-                news = [line for scribe in scribes.values() for line in scribe.news(now_s)]
-                wall.add(batch, images, news, together.health)
+            now_s = max(frame.time_s for frame in batch)
+            news = [line for scribe in scribes.values() for line in scribe.news(now_s)]
+            wall.add(batch, images, news, together.health)
             drawn += len(batch)
             on_progress(drawn)
         errors = {name: health.error for name, health in together.health.items() if health.error}
-    paths = [folder / f"{name}.mp4" for name in [*scribes, *(["mosaic"] if mosaic else [])]]
+    paths = [folder / f"{name}.mp4" for name in [*scribes, "mosaic"]]
     return RenderedVideos(drawn, tuple(path for path in paths if path.exists()), errors)
 
 

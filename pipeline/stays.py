@@ -43,11 +43,9 @@ class StayWatch:
     first_after_s: float
     max_crops: int
     _open: dict[int, Stay] = field(default_factory=dict)
-    _last_s: float = float("-inf")
 
     def observe(self, frame: Frame, tracks: Tracks) -> list[Stay]:
         """Look at the tracks of a frame; returns the stays that are now due to speak for the first time."""
-        self._last_s = frame.time_s
         overlaps = overlap_with_others(tracks.boxes)
         for row, track_id in enumerate(tracks.track_ids.tolist()):
             box = tracks.boxes[row]

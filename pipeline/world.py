@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.evaluation import STAY_GAP
 from pipeline.world_draw import TruthRow, draw_camera, frame_count
 from pipeline.world_figure import draw_looks
 from pipeline.world_sim import Simulation, simulate
@@ -144,10 +145,8 @@ def mot_text(frames: Iterable[Truth]) -> str:
     )
 
 
-def hand_overs(
-    cameras: Iterable[WorldCamera], truth: dict[str, list[Truth]], fps: float, stay_gap: int = 25
-) -> tuple[HandOver, ...]:
-    """True moves between cameras, read from what is visible: a stay is a run of frames with gaps of at most `stay_gap`
+def hand_overs(cameras: Iterable[WorldCamera], truth: dict[str, list[Truth]], fps: float) -> tuple[HandOver, ...]:
+    """True moves between cameras, read from what is visible: a stay is a run of frames with gaps of at most `STAY_GAP`
     frames; two stays of a person next to each other in time and in different cameras are a hand-over."""
     stays: list[tuple[int, float, float, str]] = []
     for camera in cameras:
@@ -158,7 +157,7 @@ def hand_overs(
         for person, frames in seen.items():
             first = frames[0]
             for here, after in zip(frames, [*frames[1:], None], strict=True):
-                if after is None or after - here > stay_gap + 1:
+                if after is None or after - here > STAY_GAP + 1:
                     stays.append((person, camera.offset_s + first / fps, camera.offset_s + here / fps, camera.name))
                     first = after if after is not None else first
     stays.sort()

@@ -118,11 +118,9 @@ class Canvas:
         """A rectangle facing the camera."""
         return self.polygon(self.px((x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)), colour, cover)
 
-    def side_panel(
-        self, x: float, z0: float, z1: float, y0: float, y1: float, colour: Colour, cover: float = 1.0
-    ) -> Plane:
+    def side_panel(self, x: float, z0: float, z1: float, y0: float, y1: float, colour: Colour) -> Plane:
         """A rectangle on a side wall."""
-        return self.polygon(self.px((x, y0, z0), (x, y0, z1), (x, y1, z1), (x, y1, z0)), colour, cover)
+        return self.polygon(self.px((x, y0, z0), (x, y0, z1), (x, y1, z1), (x, y1, z0)), colour)
 
     def box(
         self, x0: float, x1: float, z0: float, z1: float, height: float, colour: Colour, base: float = 0.0
@@ -139,12 +137,12 @@ class Canvas:
             mask = np.maximum(mask, self.polygon(top, tuple(np.minimum(c * 1.18 + 8, 250))))
         return np.maximum(mask, self.panel(x0, x1, base, height, z0, tuple(c)))
 
-    def shadow_patch(self, x: float, z: float, half_x: float, half_z: float, dark: float = 0.42) -> None:
+    def shadow_patch(self, x: float, z: float, half_x: float, half_z: float) -> None:
         """A soft dark patch on the floor."""
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = np.where(self.v < 0, -self.view.height_m / self.v, np.inf)
             far = ((self.u * depth - x) / half_x) ** 2 + ((depth - z) / half_z) ** 2
-        self.image *= (1 - dark * np.exp(-(np.nan_to_num(far, nan=1e9, posinf=1e9) ** 1.5) * 0.5))[..., None]
+        self.image *= (1 - 0.42 * np.exp(-(np.nan_to_num(far, nan=1e9, posinf=1e9) ** 1.5) * 0.5))[..., None]
 
     def hide(self, mask: Plane, away: float, *, across: float = 0.0, limit: float | None = None) -> None:
         """Remembers an occluder: people farther than `away` (or beyond the given line) are hidden by the mask."""

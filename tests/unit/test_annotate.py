@@ -71,12 +71,6 @@ def test_a_trail_leads_to_the_feet():
     assert (image[210, 20:80] == GREY).all()
 
 
-def test_notes_stand_at_the_bottom():
-    image = draw(canvas(), [], [], notes=["P12 from lobby, 14 s, 97%"])
-    assert (image[-10:, :100] != GREY).any()
-    assert (image[60:200] == GREY).all()
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(2, 80),

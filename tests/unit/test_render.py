@@ -145,8 +145,8 @@ def test_a_source_that_is_gone_is_reported_and_the_others_are_written(site):
 
 def test_live_sources_cannot_be_read_again(site):
     run_dir, sources = site
-    done = render_videos(run_dir, [sources[0], Source("b", "rtsp://localhost:1/none")], mosaic=False)
-    assert [path.name for path in done.paths] == ["a.mp4"]
+    done = render_videos(run_dir, [sources[0], Source("b", "rtsp://localhost:1/none")])
+    assert [path.name for path in done.paths] == ["a.mp4", "mosaic.mp4"]
     assert render_videos(run_dir, [Source("b", "0")]).paths == ()
 
 
