@@ -132,6 +132,6 @@ class Decision:
 
     @property
     def probability(self) -> float:
-        """Probability of the id given; 0 if it is not among the candidates."""
-        wanted = None if self.kind == "new" else self.global_id
-        return next((c.probability for c in self.candidates if c.global_id == wanted), 0.0)
+        """Probability of the id given. An id that is nobody's among the candidates was given to "a new person"."""
+        by_id = {c.global_id: c.probability for c in self.candidates}
+        return by_id.get(self.global_id, by_id.get(None, 0.0))

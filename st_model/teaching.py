@@ -20,7 +20,7 @@ from st_model.ledger import StayKey
 from st_model.transitions import ONE, Increment, TableSettings
 
 LEAST_WEIGHT = 0.5
-"""A link must be likelier than all others together (st-ReID self-teaching, see ARCHITECTURE.md)."""
+"""A link must be likelier than all others together (r_j > 1/2; appearance alone votes)."""
 LOITER_CAP = 4
 """Links of one appearance chain, pair and hour that may teach: a loiterer cannot define an edge."""
 CAP_PERIOD_S = 3600.0

@@ -20,9 +20,9 @@ def sightings():
     rng = np.random.default_rng(5)
     said = []
     for person in range(6):
-        looks = rng.normal(size=16)
+        looks = rng.normal(size=64)
         for camera, entered_s in (("a", 20.0 * person), ("b", 20.0 * person + 14.0)):
-            seen = looks + 0.1 * rng.normal(size=16)
+            seen = looks + 0.1 * rng.normal(size=64)
             embedding = (seen / np.linalg.norm(seen)).astype(np.float32)
             track_id = 10 * person + (camera == "b")
             said.append(Sighting(camera, track_id, entered_s, entered_s + 4, entered_s + 5, True, embedding, 4))
