@@ -77,11 +77,10 @@ def plot_transition(
     _save(figure, path)
 
 
-def plot_timeline(path: Path, tracks: pa.Table, cameras: Sequence[str] | None = None) -> None:
+def plot_timeline(path: Path, tracks: pa.Table) -> None:
     """Write a PNG with a row per person and a bar per stay, coloured by camera.
 
-    tracks   the tracks table (pipeline/tracks_table.py)
-    cameras  their order in the legend; those of the table when None
+    tracks  the tracks table (pipeline/tracks_table.py)
 
     Persons are ordered by their first appearance. With more than `MAX_PERSONS` the ones in most cameras, then with the
     most stays, are shown, and the title says so. Raises OutputError when the file cannot be written.
@@ -90,7 +89,7 @@ def plot_timeline(path: Path, tracks: pa.Table, cameras: Sequence[str] | None = 
     from matplotlib.patches import Patch
 
     grouped = tracks.group_by(["global_id", "camera", "track_id"]).aggregate([("time_s", "min"), ("time_s", "max")])
-    names = list(cameras) if cameras is not None else sorted(pc.unique(tracks["camera"]).to_pylist())
+    names = sorted(pc.unique(tracks["camera"]).to_pylist())
     stays: dict[int, list[tuple[str, float, float]]] = {}
     for row in grouped.to_pylist():
         stays.setdefault(row["global_id"], []).append((row["camera"], row["time_s_min"], row["time_s_max"]))

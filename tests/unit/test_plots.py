@@ -117,7 +117,7 @@ def test_a_crowd_is_cut_and_the_picture_says_so(tmp_path, drawn):
 
 
 def test_nobody_is_a_picture_too(tmp_path, drawn):
-    plot_timeline(tmp_path / "t.png", tracks(), cameras=["a", "b"])
+    plot_timeline(tmp_path / "t.png", tracks())
     assert drawn[0].get_title(loc="left") == "0 persons, 0 stays"
 
 
