@@ -29,6 +29,8 @@ STEP_EPOCH_S = 1200.0
 of links at a busy site, short against the hours after which clocks are usually set."""
 SURE = 3.0
 """Standard errors from which an offset is worth correcting."""
+MOST_CYCLES = 3
+"""Told to people; all are in the JSON."""
 
 
 @dataclass(frozen=True)
@@ -75,22 +77,25 @@ def clocks_of(tables: TransitionTables, *, steps: bool = False) -> Clocks:
     found = clock_steps(tables) if steps else []
     changed = {step.camera for step in found if sum(s.camera == step.camera for s in found) > 1}
     odd = [c for c in cycle_residuals(pair_offsets(tables)) if abs(c.residual_s) > SURE * c.error_s]
+    odd.sort(key=lambda c: -abs(c.residual_s) / c.error_s)
     return Clocks(clock_offsets(tables), [s for s in found if s.camera in changed], odd)
 
 
 def yaml_lines(clocks: Clocks, configured_s: Mapping[str, float] | None = None) -> list[str]:
     """`offset_s` of every camera that is surely off, to put into the YAML; none when all clocks agree.
 
+    A clock that jumped gets the offset it has since its last jump.
+
     configured_s  what is configured already, by camera: the new line takes its place
     """
-    off = [o for o in clocks.offsets if o.supported and abs(o.offset_s) > SURE * o.error_s]
-    if not off:
-        return []
+    latest = {step.camera: step for step in clocks.steps}
     known = configured_s or {}
-    return [
-        "cameras:",
-        *(f"  - {{name: {o.camera}, offset_s: {known.get(o.camera, 0.0) - o.offset_s:.1f}}}" for o in off),
-    ]
+    lines = []
+    for o in clocks.offsets:
+        here = latest.get(o.camera, o)
+        if o.supported and abs(here.offset_s) > SURE * here.error_s:
+            lines.append(f"  - {{name: {o.camera}, offset_s: {known.get(o.camera, 0.0) - here.offset_s:.1f}}}")
+    return ["cameras:", *lines] if lines else []
 
 
 def configured_offsets(config: MatchConfig) -> dict[str, float]:
@@ -108,25 +113,29 @@ def in_words(clocks: Clocks, configured_s: Mapping[str, float] | None = None) ->
     """The estimates as lines for people."""
     if not clocks.offsets:
         return ["nothing learnt yet: no transitions, so nothing is known about clocks"]
+    jumped = {step.camera for step in clocks.steps}
     lines = []
     for o in clocks.offsets:
-        if not o.supported:
+        if o.camera in jumped:
+            mine = [step for step in clocks.steps if step.camera == o.camera]
+            lines += [f"{o.camera:>16}: from {s.from_s:.0f} s on {_off(s.offset_s, s.error_s)}" for s in mine]
+        elif o.supported:
+            lines.append(f"{o.camera:>16}: {_off(o.offset_s, o.error_s)}")
+        else:
             lines.append(f"{o.camera:>16}: not known (too few transitions in both directions)")
-            continue
-        word = "ahead" if o.offset_s > 0 else "behind"
-        sure = "" if abs(o.offset_s) > SURE * o.error_s else ", which may be nothing"
-        lines.append(f"{o.camera:>16}: {abs(o.offset_s):.1f} s {word}, give or take {o.error_s:.1f} s{sure}")
-    for s in clocks.steps:
-        word = "ahead" if s.offset_s > 0 else "behind"
-        lines.append(f"{s.camera:>16}: from {s.from_s:.0f} s on {abs(s.offset_s):.1f} s {word} (+- {s.error_s:.1f} s)")
-    for c in clocks.cycles:
+    for c in clocks.cycles[:MOST_CYCLES]:
         lines.append(f"{' - '.join(c.cameras)}: offsets add up to {c.residual_s:.1f} s, not to 0: one pair misleads")
-    correction = yaml_lines(clocks, configured_s)
-    if correction and not clocks.steps:
-        lines += ["", "to correct them, put into the site's YAML:", *correction]
-    elif correction:
-        lines += ["", "a clock that jumps cannot be corrected by one offset_s: mend it at the camera"]
+    if len(clocks.cycles) > MOST_CYCLES:
+        lines.append(f"and {len(clocks.cycles) - MOST_CYCLES} more triangles like these")
+    if correction := yaml_lines(clocks, configured_s):
+        when = " from their last jump on" if jumped else ""
+        lines += ["", f"to correct them{when}, put into the site's YAML:", *correction]
     return lines
+
+
+def _off(offset_s: float, error_s: float) -> str:
+    sure = "" if abs(offset_s) > SURE * error_s else ", which may be nothing"
+    return f"{abs(offset_s):.1f} s {'ahead' if offset_s > 0 else 'behind'}, give or take {error_s:.1f} s{sure}"
 
 
 def as_json(clocks: Clocks, configured_s: Mapping[str, float] | None = None) -> dict[str, object]:
