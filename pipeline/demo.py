@@ -76,9 +76,13 @@ def run_demo(
     result = run(config, out / "run", fresh=True, stop=stop, on_progress=on_progress)
     if result.interrupted:
         return DemoResult({}, "", (f"stopped; what was seen until then is in {result.folder}",), True)
-    scores = evaluate(result.folder, world.truth_dir)
+    scores = evaluate(
+        result.folder,
+        world.truth_dir,
+        offset_frames={camera.name: round(camera.offset_s * world.fps) for camera in world.cameras},
+    )
     lines = (
-        f"{world.people} people walked {len(world.hand_overs)} times from one of {len(world.cameras)} cameras to another.",
+        f"{world.people} people walked {len(world.hand_overs)} times between {len(world.cameras)} cameras.",
         f"videos      {result.folder / 'video' / 'mosaic.mp4'} and one per camera beside it",
         f"pictures    {result.folder / 'plots'}",
         f"tables      {result.folder / 'tracks.csv'}, transitions.csv, decisions.jsonl",

@@ -40,7 +40,8 @@ DEFAULTS: dict[str, Calibration] = {
     "retail-0277": Calibration(15.0, -7.0),
     "retail-0287": Calibration(14.0, -6.5),
     "osnet": Calibration(22.0, -14.0),
-    "stripes": Calibration(30.0, -22.0),  # two rendered sites, 15 people each: pairs F1 .47 and .54 against .14 and .27 with (20, -15)
+    # Two rendered sites of 15 people: pairs F1 .47 and .54, against .14 and .27 with (20, -15).
+    "stripes": Calibration(30.0, -22.0),
 }
 """Starting points per encoder, on raw cosines: between labelled fits of stays of vcam_dev (10 people, two cameras) and
 of
