@@ -397,12 +397,16 @@ def _site(site: str, config: Path | None, override: list[str] | None) -> Any:
 
 
 @app.command()
-def models() -> None:
+def models(as_json: AsJson = False) -> None:
     """Which weights are known, where they come from, and which are here."""
     from pipeline.weights import list_models, locate
 
-    for model in list_models():
-        path = locate(model.name)
+    found = [(model, locate(model.name)) for model in list_models()]
+    if as_json:
+        rows = [{"name": m.name, "kind": m.kind, "licence": m.licence, "path": p and str(p)} for m, p in found]
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for model, path in found:
         typer.echo(
             f"{model.name:<28} {model.kind:<9} {model.licence:<12} {path or 'not here yet: fetched on first use'}"
         )
