@@ -407,9 +407,8 @@ def models(as_json: AsJson = False) -> None:
         typer.echo(json.dumps(rows, indent=1))
         return
     for model, path in found:
-        typer.echo(
-            f"{model.name:<28} {model.kind:<9} {model.licence:<12} {path or 'not here yet: fetched on first use'}"
-        )
+        where = path or ("not here yet: fetched on first use" if model.files else " + ".join(model.parts) or "no file")
+        typer.echo(f"{model.name:<36} {model.kind:<9} {model.licence:<24.24} {where}")
 
 
 def main() -> None:
