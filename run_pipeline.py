@@ -173,14 +173,14 @@ def test_reid(
 ) -> None:
     """Market-1501 from file names and features: cosine, published and calibrated joint score, with re-ranking."""
     from pipeline.atomic import write_json_atomic
-    from pipeline.market import show
+    from pipeline.market import rows_table
     from pipeline.market import test_reid as rows_of
 
     with _clear_errors():
         rows = rows_of(train, query, gallery, query_features, gallery_features, sequence_lengths, train_features)
         if json_file:
             write_json_atomic(json_file, rows)
-    show(rows)
+    _print(rows_table(rows))
 
 
 @app.command()

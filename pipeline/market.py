@@ -17,6 +17,7 @@ rankings:
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,9 @@ from st_model.paper import (
     paper_weights,
 )
 from st_model.unlabelled_fit import AppearanceFit, fit_by_delays
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 FIT_QUERIES, FIT_NEIGHBOURS, FIT_BEST = 400, 1000, 3
 """Pairs the slope is fitted on: the 1000 most similar images of other cameras for 400 queries, each relative to the
@@ -175,9 +179,8 @@ def labelled_slope(features: Floats, images: MarketImages) -> float:
     return fit_slope(features[rows] @ features.T, images.take(rows), images, neutral, known=True).slope
 
 
-def show(rows: Rows) -> None:
-    """Print the rows as a table for people."""
-    from rich.console import Console
+def rows_table(rows: Rows) -> Table:
+    """The rows as a table for people."""
     from rich.table import Table
 
     columns = ("rank1", "rank5", "rank10", "mAP_trapezoid", "mAP_standard")
@@ -187,7 +190,7 @@ def show(rows: Rows) -> None:
         table.add_column(column.replace("_", " "), justify="right")
     for name, row in rows.items():
         table.add_row(name, *(f"{row[column]:.4f}" for column in columns))
-    Console().print(table)
+    return table
 
 
 def _rate(scores: Floats, queries: MarketImages, gallery: MarketImages) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
@@ -12,6 +11,7 @@ from typing import Any
 
 from pipeline.atomic import output_error
 from pipeline.config import Config
+from pipeline.journal import read_facts
 from pipeline.sources import Source
 from pipeline.timing import StageClock
 from pipeline.tracklog import FinishedRun, JournalError, finish_run, read_decisions, write_json_atomic
@@ -86,7 +86,7 @@ def finish_killed(folder: Path) -> dict[str, Any]:
     """
     if not (folder / "journal").is_dir():
         raise JournalError(f"{folder}: no unfinished run is here (a finished one has no journal folder)")
-    facts = _facts(folder / "run.json")
+    facts = read_facts(folder)
     settings = facts.get("config", {})
     ids = [decision.global_id for decision in read_decisions(folder / "journal" / "decisions.jsonl")]
     output = settings.get("output", {})
@@ -148,13 +148,3 @@ def _mot_file_for_each(folder: Path, cameras: Sequence[str]) -> None:
             (folder / "tracks" / f"{camera}.txt").touch()
     except OSError as error:
         raise output_error(folder / "tracks", error) from error
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise JournalError(f"{path}: cannot be read: {error}") from error
-    return facts

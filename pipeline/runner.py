@@ -33,9 +33,6 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, float, float | None], None]
 """Called with (stage, done, total or None); `done` and `total` are seconds of media or counts."""
 
-FLUSH_S = 1.0
-"""How often the journal is handed to the system: what a kill may cost at most, in wall seconds."""
-
 
 class RunError(ValueError):
     """The run cannot start; the message says why, one line per problem."""
@@ -190,15 +187,11 @@ def _loop(
 ) -> bool:
     """Feed the site until its sources end; whether it was stopped before."""
     said: set[str] = set()
-    flushed_s = time.monotonic()
     for batch in together:
         if stop.is_set():
             return True
         site.step(batch)
         _say_troubles(together.health, said)
-        if time.monotonic() - flushed_s >= FLUSH_S:
-            site.journal.flush()
-            flushed_s = time.monotonic()
         on_progress("watching", site.media_s, expected_s)
     _say_troubles(together.health, said)
     return False
