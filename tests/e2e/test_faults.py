@@ -22,7 +22,7 @@ from door import PLAIN, QUICK, ROOT, acting_at, films, identrix, own_process
 from redis_servers import free_port, kill_server, running
 
 import run_pipeline
-from pipeline import runner
+from pipeline import journal_writer
 from pipeline.errors import code_of
 from pipeline.journal import read_boxes, read_journal_sightings
 from pipeline.tracklog import read_decisions, read_tracks
@@ -340,7 +340,7 @@ def files_up_to(size: int) -> Iterator[None]:
 
 
 def test_disk_full_in_mid_run(walk, state, out, monkeypatch):
-    monkeypatch.setattr(runner, "FLUSH_S", 0.0)
+    monkeypatch.setattr(journal_writer, "FLUSH_S", 0.0)
     with files_up_to(12_000):
         done = identrix("run", *films(walk), "--out", out, *QUICK)
     assert done.exit_code == STORAGE

@@ -17,7 +17,7 @@ import walkers
 from door import PLAIN, QUICK, ROOT, acting_at, films, identrix
 
 import run_pipeline
-from pipeline import runner
+from pipeline import journal_writer, runner
 from pipeline.config import load_config
 from pipeline.journal import read_boxes
 from pipeline.tracklog import read_decisions, read_sightings, read_tracks
@@ -134,7 +134,7 @@ def test_a_replay_decides_the_same(walk, state, tmp_path):
 
 
 def test_the_journal_grows_while_the_run_goes(walk, state, out, monkeypatch):
-    monkeypatch.setattr(runner, "FLUSH_S", 0.0)
+    monkeypatch.setattr(journal_writer, "FLUSH_S", 0.0)
     seen = []
 
     def look() -> None:
