@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("project", deadline=None)  # how long an example takes says more of the machine than of us
+settings.load_profile("project")
 
 
 def _folder(variable: str) -> Path:
