@@ -67,8 +67,9 @@ STREAM_MARGINS = {
     "false_merges_per_1000": 5.0,
 }
 TRACK_MARGINS = {"HOTA": -0.015, "AssA": -0.02, "IDF1": -0.015, "hand_over_f1": -0.025, "false_merges": 1.0}
-DEMO_MARGINS = {name: 3 * margin if margin < 0 else 2.0 for name, margin in TRACK_MARGINS.items()}
-"""Rendered people are few, and one of them is worth a lot."""
+DEMO_MARGINS = {"HOTA": -0.05, "AssA": -0.06, "IDF1": -0.05, "hand_over_f1": -0.09, "false_merges": 3.0}
+"""Below the lowest of several runs: the rendered films are not equal byte for byte from run to run (five runs gave HOTA
+58 to 68), people are few, and one of them is worth a lot."""
 
 
 def margins(part: str) -> dict[str, float]:
