@@ -148,33 +148,6 @@ def score_links(stays: Iterable[LabelledStay], ids: Mapping[StayKey, Hashable]) 
     )
 
 
-def compare_runs(runs: Mapping[str, LinkScores]) -> list[dict[str, str | float]]:
-    """One row per run for tables, "appearance only" against "joint cold" and so on: the figures floors are set on.
-
-    `cross_errors` are wrong or missing hand-overs; `removed` is the share of the first run's that this run does not
-    make.
-    """
-    rows: list[dict[str, str | float]] = []
-    first: int | None = None
-    for name, s in runs.items():
-        h = s.hand_over
-        errors = (h.truth - h.hit) + (h.claimed - h.right)
-        first = errors if first is None else first
-        rows.append(
-            {
-                "run": name,
-                "hand_over_f1": h.f1,
-                "pairs_f1": s.pairs.f1,
-                "false_merges_per_1000": 1000 * s.false_merges / s.stays,
-                "purity": s.purity,
-                "completeness": s.completeness,
-                "cross_errors": errors,
-                "removed": 1 - errors / first if first else 0.0,
-            }
-        )
-    return rows
-
-
 def _links(
     stays: Sequence[LabelledStay], label: Callable[[LabelledStay], Hashable]
 ) -> dict[tuple[StayKey, StayKey], str]:

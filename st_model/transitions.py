@@ -242,19 +242,6 @@ class TransitionTables:
         """Counts of a pair by epoch; arrays must not be changed."""
         return self._counts.get((from_camera, to_camera), {})
 
-    def drop_epochs_before(self, epoch: int) -> None:
-        """Forget epochs older than `epoch` (retention)."""
-        for pair in list(self._counts):
-            kept = {e: row for e, row in self._counts[pair].items() if e >= epoch}
-            if len(kept) != len(self._counts[pair]):
-                self._forget_derived(pair)
-                self.version += 1
-            if kept:
-                self._counts[pair] = kept
-            else:
-                del self._counts[pair]
-                self._sources[pair[1]].remove(pair[0])
-
     def _density(self, pair: Pair, trust: float) -> NDArray[np.float64]:
         s = self.settings
         return density(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import random
-from dataclasses import replace
 
 import pytest
 
-from st_model.link_scores import NOBODY, LabelledStay, compare_runs, score_links
+from st_model.link_scores import NOBODY, LabelledStay, score_links
 
 STAYS = [
     LabelledStay("A", 1, 7, 0, 10),
@@ -74,16 +73,6 @@ def test_unscored_stays_only_teach():
 def test_nothing_to_score_is_refused():
     with pytest.raises(ValueError, match="nothing to score"):
         score_links([], {})
-
-
-def test_runs_are_compared_with_the_first():
-    good = score_links(STAYS, TRUTH)
-    bad = score_links(STAYS, {})
-    rows = compare_runs({"appearance only": bad, "joint": good})
-    assert [row["removed"] for row in rows] == [0.0, 1.0]
-    assert [row["cross_errors"] for row in rows] == [3, 0]
-    empty = replace(good, links=good.links | {"hand_over": good.hand_over._replace(hit=0, right=0)})
-    assert compare_runs({"a": good, "b": empty})[1]["removed"] == 0.0  # nothing was wrong, so nothing can be removed
 
 
 @pytest.fixture(scope="module")

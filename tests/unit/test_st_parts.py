@@ -252,11 +252,8 @@ def test_a_bin_outside_the_axis_adds_nothing() -> None:
     assert tables.pairs() == []
 
 
-def test_old_epochs_fade_and_are_dropped() -> None:
+def test_old_epochs_fade() -> None:
     tables = TransitionTables(AXES)
     tables.add([Increment("a", "b", 0, 3, 8 * ONE)])
     tables.at_epoch(7)
     assert tables.evidence("a", "b") == pytest.approx(4.0)
-    tables.drop_epochs_before(1)
-    assert tables.evidence("a", "b") == 0.0
-    assert tables.pairs() == []
