@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import signal
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-DONE, CAMERA_FAILED, BAD_INPUT, STORAGE, INTERRUPTED = 0, 1, 2, 3, 130
-
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+from pipeline.door import (
+    CAMERA_FAILED,
+    DONE,
+    INTERRUPTED,
+    STORAGE,
+    AsJson,
+    clear_errors,
+    log_to_stderr,
+    progress,
+    say,
+    show,
+    stop_on_signals,
+)
+from pipeline.door_tables import tables_app
 
 app = typer.Typer(
     name="identrix",
@@ -29,9 +34,6 @@ app = typer.Typer(
 )
 
 
-tables_app = typer.Typer(
-    help="A site's transition tables: how long people take from camera to camera.", no_args_is_help=True
-)
 app.add_typer(tables_app, name="tables")
 
 
@@ -42,30 +44,8 @@ def _settings(
 ) -> None:
     if log_format not in {"text", "json"}:
         raise typer.BadParameter("expected 'text' or 'json'", param_hint="--log-format")
-    handler = _ToStderr()
-    handler.setFormatter(_JsonLines() if log_format == "json" else logging.Formatter("%(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True)
+    log_to_stderr(log_format, verbose)
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-
-
-class _ToStderr(logging.StreamHandler):  # type: ignore[type-arg]
-    """Looks for stderr every time: a progress bar stands in for it while it is shown, and prints above itself."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr
-        super().emit(record)
-
-
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(
-            {
-                "time_s": record.created,
-                "level": record.levelname.lower(),
-                "logger": record.name,
-                "message": record.getMessage(),
-            }
-        )
 
 
 @app.command()
@@ -88,7 +68,7 @@ def run(
     """Watch several cameras and give every person one ID."""
     from pipeline.config import load_config
 
-    with _clear_errors():
+    with clear_errors():
         extra = {"site": site, "device": device, "detector.conf": conf, "output.video": None if save else False}
         settings = load_config(
             config,
@@ -110,13 +90,13 @@ def demo(
     """Render a small site with known truth, run the whole path on it (no network, no weights), and score it."""
     from pipeline.demo import run_demo
 
-    with _clear_errors(), _progress(quiet=as_json) as on_progress, _stop_on_signals() as stop:
+    with clear_errors(), progress(quiet=as_json) as on_progress, stop_on_signals() as stop:
         result = run_demo(out, seed=seed, stop=stop, on_progress=on_progress)
     if as_json:
         typer.echo(json.dumps(result.scores, indent=1))
     else:
         if result.scores:
-            _print(result.table)
+            show(result.table)
         typer.echo("\n".join(result.lines))
     raise typer.Exit(INTERRUPTED if result.interrupted else DONE)
 
@@ -129,7 +109,7 @@ def finish(
     """Make the final files of a run that was killed, from what it had written until then (no pictures, no videos)."""
     from pipeline.outputs import finish_killed
 
-    with _clear_errors():
+    with clear_errors():
         counts = finish_killed(run_folder)
     typer.echo(json.dumps(counts, indent=1) if as_json else _counted(counts, run_folder))
 
@@ -150,12 +130,12 @@ def evaluate(
     from pipeline.evaluation import evaluate as score
     from pipeline.evaluation import score_table
 
-    with _clear_errors():
+    with clear_errors():
         result = score(run_folder, truth, min_stay=min_stay, iou=iou)
     if as_json:
         typer.echo(json.dumps(result, indent=1))
     else:
-        _print(score_table(result))
+        show(score_table(result))
 
 
 @app.command("test-reid")
@@ -176,11 +156,11 @@ def test_reid(
     from pipeline.market import rows_table
     from pipeline.market import test_reid as rows_of
 
-    with _clear_errors():
+    with clear_errors():
         rows = rows_of(train, query, gallery, query_features, gallery_features, sequence_lengths, train_features)
         if json_file:
             write_json_atomic(json_file, rows)
-    _print(rows_table(rows))
+    show(rows_table(rows))
 
 
 @app.command()
@@ -196,9 +176,9 @@ def replay(
     """Match recorded sightings again, with other settings if you like: same input, same decisions, bit for bit."""
     from pipeline.replay import changes, decisions_of, replay_to
 
-    with _clear_errors():
+    with clear_errors():
         before = decisions_of(against) if against else None
-        with _progress(quiet=as_json) as on_progress:
+        with progress(quiet=as_json) as on_progress:
             done = replay_to(
                 source, out, overrides=override or (), encoder=encoder, tables=tables, on_progress=on_progress
             )
@@ -223,7 +203,7 @@ def explain(
     from pipeline.explain import in_words
     from pipeline.journal import to_json
 
-    with _clear_errors():
+    with clear_errors():
         explanation = explanation_of(run_folder, who)
     typer.echo(json.dumps(to_json(explanation), indent=1) if as_json else "\n".join(in_words(explanation)))
 
@@ -248,8 +228,8 @@ def calibrate(
     from pipeline.calibrate import in_words, plot
     from pipeline.journal import to_json
 
-    with _clear_errors():
-        with _progress(quiet=as_json) as on_progress:
+    with clear_errors():
+        with progress(quiet=as_json) as on_progress:
             found = fit(source, overrides=override or (), encoder=encoder, truth=truth, on_progress=on_progress)
         pictures = plot(found, out) if out else []
     typer.echo(json.dumps(to_json(found), indent=1) if as_json else "\n".join([*in_words(found), *map(str, pictures)]))
@@ -266,134 +246,10 @@ def clocks(
     from pipeline.clocks_command import as_json as plain
     from pipeline.clocks_command import clocks_of_run, in_words, offsets_of_run
 
-    with _clear_errors(), _progress(quiet=as_json) as on_progress:
+    with clear_errors(), progress(quiet=as_json) as on_progress:
         found = clocks_of_run(source, overrides=override or (), encoder=encoder, on_progress=on_progress)
         known = offsets_of_run(source)
     typer.echo(json.dumps(plain(found, known), indent=1) if as_json else "\n".join(in_words(found, known)))
-
-
-SiteOption = Annotated[str, typer.Option("--site", help="whose tables (run.json says under which name a run taught)")]
-SiteFile = Annotated[Path | None, typer.Option("--config", "-c", help="site YAML, for redis and tables settings")]
-SiteSet = Annotated[list[str] | None, typer.Option("--set", help="redis.url=value and the like")]
-
-
-@tables_app.command("show")
-def tables_show(
-    site: SiteOption = "", config: SiteFile = None, override: SiteSet = None, as_json: AsJson = False
-) -> None:
-    """Evidence and median travel time of every pair of cameras."""
-    from dataclasses import asdict
-
-    from pipeline.tables_command import show
-
-    with _clear_errors():
-        rows = show(_site(site, config, override))
-    if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=1))
-        return
-    for row in rows:
-        median = "-" if row.median_s is None else f"{row.median_s:.1f} s"
-        typer.echo(f"{row.from_camera:>16} -> {row.to_camera:<16} {row.evidence:9.2f} observations, median {median}")
-    if not rows:
-        typer.echo("nothing learnt yet")
-
-
-@tables_app.command("plot")
-def tables_plot(out: Path, site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
-    """A picture per pair of cameras: histogram and Parzen curve."""
-    from pipeline.tables_command import plot
-
-    with _clear_errors():
-        typer.echo(f"{plot(_site(site, config, override), out)} pictures: {out}")
-
-
-@tables_app.command("graph")
-def tables_graph(out: Path, site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
-    """The camera graph as a picture: an arrow per pair, as wide as its evidence, with the median travel time."""
-    from pipeline.tables_command import graph
-
-    with _clear_errors():
-        typer.echo(f"{graph(_site(site, config, override), out)} pairs: {out}")
-
-
-@tables_app.command("clocks")
-def tables_clocks(
-    site: SiteOption = "", config: SiteFile = None, override: SiteSet = None, as_json: AsJson = False
-) -> None:
-    """How far each camera's clock is off, from what the site has learnt; prints the `offset_s` lines for the YAML."""
-    from pipeline.clocks_command import as_json as plain
-    from pipeline.clocks_command import clocks_of_site, configured_offsets, in_words
-
-    with _clear_errors():
-        settings = _site(site, config, override)
-        found, known = clocks_of_site(settings), configured_offsets(settings)
-    typer.echo(json.dumps(plain(found, known), indent=1) if as_json else "\n".join(in_words(found, known)))
-
-
-@tables_app.command("export")
-def tables_export(path: Path, site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
-    """Write the exact counts to a JSON file."""
-    from pipeline.tables_command import export
-
-    with _clear_errors():
-        typer.echo(f"{export(_site(site, config, override), path)} pairs: {path}")
-
-
-@tables_app.command("import")
-def tables_import(path: Path, site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
-    """Add the counts of an exported file to the site's (reset first to replace them)."""
-    from pipeline.tables_command import import_
-
-    with _clear_errors():
-        typer.echo(f"{import_(_site(site, config, override), path)} pairs added")
-
-
-@tables_app.command("freeze")
-def tables_freeze(site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
-    """Read the site's tables from now on, but do not teach them (runs on this machine; `frozen: true` in the YAML)."""
-    from pipeline.freezing import freeze
-
-    with _clear_errors():
-        settings = _site(site, config, override)
-        freeze(settings)
-    typer.echo(f"site {settings.site_name} is frozen: runs on this machine read its tables and teach nothing")
-
-
-@tables_app.command("unfreeze")
-def tables_unfreeze(site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
-    """Let runs teach the site's tables again."""
-    from pipeline.freezing import unfreeze
-
-    with _clear_errors():
-        settings = _site(site, config, override)
-        unfreeze(settings)
-    typer.echo(f"site {settings.site_name} learns again")
-
-
-@tables_app.command("reset")
-def tables_reset(
-    site: SiteOption = "",
-    config: SiteFile = None,
-    override: SiteSet = None,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
-) -> None:
-    """Forget everything learnt about the site."""
-    from pipeline.tables_command import reset
-
-    with _clear_errors():
-        settings = _site(site, config, override)
-        if not yes:
-            typer.confirm(f"Forget all transition tables of site {settings.site_name!r}?", abort=True)
-        reset(settings)
-
-
-def _site(site: str, config: Path | None, override: list[str] | None) -> Any:
-    from pipeline.config import load_config, load_match_config
-
-    extra = [f"site={site}"] if site else []
-    if config:
-        return load_config(config, overrides=[*(override or ()), *extra])
-    return load_match_config({}, overrides=[*(override or ()), *extra])
 
 
 @app.command()
@@ -411,6 +267,9 @@ def models(as_json: AsJson = False) -> None:
         typer.echo(f"{model.name:<36} {model.kind:<9} {model.licence:<24.24} {where}")
 
 
+# Commands kept in files of their own: one line each.
+
+
 def main() -> None:
     """The console script."""
     app()
@@ -419,24 +278,24 @@ def main() -> None:
 def _run(settings: Any, folder: Path, fresh: bool, as_json: bool) -> int:
     from pipeline.runner import run as run_site
 
-    with _progress(quiet=as_json) as on_progress, _stop_on_signals() as stop:
+    with progress(quiet=as_json) as on_progress, stop_on_signals() as stop:
         try:
             result = run_site(settings, folder, fresh=fresh, stop=stop, on_progress=on_progress)
         except BaseException:
             if (folder / "journal").is_dir():
-                _say(f"what was seen until then is kept: identrix finish {folder}")
+                say(f"what was seen until then is kept: identrix finish {folder}")
             raise
     if result.failed:
-        _say(f"{len(result.failed)} of {len(settings.cameras)} cameras ended in error: {', '.join(result.failed)}")
+        say(f"{len(result.failed)} of {len(settings.cameras)} cameras ended in error: {', '.join(result.failed)}")
     if as_json:
         typer.echo(json.dumps(result.summary, indent=1))
     else:
         typer.echo(_counted(result.summary["counters"], folder))
     if result.degraded:
-        _say("Redis was away at the end: the counts are kept in the state folder and merge at the next start")
+        say("Redis was away at the end: the counts are kept in the state folder and merge at the next start")
         return STORAGE
     if result.degraded_s:
-        _say(f"Redis was away for {result.degraded_s:.1f} s: nothing was lost")
+        say(f"Redis was away for {result.degraded_s:.1f} s: nothing was lost")
     if result.interrupted:
         return INTERRUPTED
     return CAMERA_FAILED if result.failed else DONE
@@ -456,88 +315,6 @@ def _run_folder(out: Path | None, base: Path, overwrite: bool) -> Path:
         unfinished = f" (it holds a run that was killed: identrix finish {out})" if (out / "journal").is_dir() else ""
         raise ConfigError(f"--out {out}: the folder is not empty; name another one or add --overwrite{unfinished}")
     return out
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """One clear line and the right exit code for everything a user can mend; a bug keeps its traceback."""
-    from pipeline.errors import code_of
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        _say("stopped")
-        raise typer.Exit(INTERRUPTED) from None
-    except Exception as error:
-        code = code_of(error)
-        if code is None:
-            raise
-        _say(str(error))
-        raise typer.Exit(code) from None
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """The first Ctrl-C or SIGTERM ends the run with complete files; a second Ctrl-C gives up at once."""
-    stop = threading.Event()
-
-    def ask(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        # Not through `print`, which may be at work below this handler and must not be entered twice.
-        os.write(2, b"\n" * os.isatty(2) + b"finishing: files are being completed (Ctrl-C again to give up)\n")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Any]:
-    """A progress bar per stage; silent when nobody watches."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda stage, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(stage: str, done: float, total: float | None) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done, total=total)
-
-        yield show
-
-
-def _print(renderable: object) -> None:
-    from rich.console import Console
-
-    Console().print(renderable)
-
-
-def _say(message: str) -> None:
-    typer.echo(message, err=True)
 
 
 if __name__ == "__main__":

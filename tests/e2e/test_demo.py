@@ -43,7 +43,7 @@ def test_a_second_demo_replaces_the_first_and_nothing_else(tmp_path, monkeypatch
     assert refused.exit_code == 2 and "not of a demo" in refused.stderr and (tmp_path / "site").exists()
     (tmp_path / "site").rmdir()
 
-    monkeypatch.setattr(run_pipeline, "_progress", acting_at(3.0, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    monkeypatch.setattr(run_pipeline, "progress", acting_at(3.0, lambda: os.kill(os.getpid(), signal.SIGINT)))
     for _ in range(2):
         done = identrix("demo", "--out", tmp_path)
         assert done.exit_code == 130 and done.stdout.startswith("stopped; what was seen until then is in")
@@ -57,7 +57,7 @@ def test_ctrl_c_while_the_site_is_drawn(tmp_path, monkeypatch):
     def progress(*, quiet: bool) -> Iterator[object]:
         yield lambda stage, done, total: os.kill(os.getpid(), signal.SIGTERM) if done == 5 else None
 
-    monkeypatch.setattr(run_pipeline, "_progress", progress)
+    monkeypatch.setattr(run_pipeline, "progress", progress)
     done = identrix("demo", "--out", tmp_path)
     assert done.exit_code == 130 and done.stderr.splitlines()[-1] == "stopped"
     assert not (tmp_path / "run").exists()

@@ -268,7 +268,7 @@ def test_embedded_redis_dies_and_comes_back(walk, state, tmp_path, monkeypatch):
         server = EmbeddedServer(state / "identrix")  # shares the run's
         kill_server(server.url)
 
-    monkeypatch.setattr(run_pipeline, "_progress", acting_at(14.0, die))
+    monkeypatch.setattr(run_pipeline, "progress", acting_at(14.0, die))
     done = identrix("run", *films(walk), "--out", tmp_path / "s1", *QUICK, "--site", "struck")
     monkeypatch.undo()
     monkeypatch.setenv("IDENTRIX_STATE", str(state))
@@ -299,7 +299,7 @@ def test_redis_dies_for_good_and_counts_merge_later(walk, state, tmp_path, monke
     server.mkdir()
     with running("embedded", server) as url:
         use = ("--set", f"redis.url={url}", "--site", "own")
-        monkeypatch.setattr(run_pipeline, "_progress", acting_at(5.0, lambda: kill_server(url)))
+        monkeypatch.setattr(run_pipeline, "progress", acting_at(5.0, lambda: kill_server(url)))
         done = identrix("run", *films(walk), "--out", tmp_path / "struck", *QUICK, *use)
     monkeypatch.undo()
     monkeypatch.setenv("IDENTRIX_STATE", str(state))
@@ -367,7 +367,7 @@ def test_no_room_for_the_videos(walk, state, out):
 def test_a_signal_ends_the_run_with_whole_files(number, walk, state, out, monkeypatch):
     import av
 
-    monkeypatch.setattr(run_pipeline, "_progress", acting_at(14.0, lambda: os.kill(os.getpid(), number)))
+    monkeypatch.setattr(run_pipeline, "progress", acting_at(14.0, lambda: os.kill(os.getpid(), number)))
     done = identrix("run", *films(walk), "--out", out, *PLAIN)
     assert done.exit_code == INTERRUPTED and done.stdout.startswith("3 persons")
     frames = 14 * walkers.FPS + 1
@@ -384,7 +384,7 @@ def test_ctrl_c_twice_gives_up_at_once(walk, state, out, monkeypatch):
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(run_pipeline, "_progress", acting_at(14.0, twice))
+    monkeypatch.setattr(run_pipeline, "progress", acting_at(14.0, twice))
     done = identrix("run", *films(walk), "--out", out, *QUICK)
     assert done.exit_code == INTERRUPTED and done.stderr.splitlines()[-1] == "stopped"
     assert identrix("finish", out).exit_code == DONE and read_tracks(out)["time_s"].to_numpy().max() >= 12.0
@@ -395,7 +395,7 @@ def test_ctrl_c_at_a_terminal(walk, state, out, tmp_path):
     process of its own has nothing to say but this: no library may chatter."""
     script = (
         "import door, os, signal\n"
-        "run_pipeline._progress = door.acting_at(20.0, lambda: os.killpg(os.getpgid(0), signal.SIGINT))"
+        "run_pipeline.progress = door.acting_at(20.0, lambda: os.killpg(os.getpgid(0), signal.SIGINT))"
     )
     done = own_process(script, "run", *films(walk), "--out", out, *PLAIN, state=state, start_new_session=True)
     assert done.stderr == "finishing: files are being completed (Ctrl-C again to give up)\n"
@@ -407,7 +407,7 @@ def test_ctrl_c_at_a_terminal(walk, state, out, tmp_path):
 def test_kill_9_and_finish(walk, state, out):
     script = (
         "import door, os, signal\n"
-        "run_pipeline._progress = door.acting_at(28.0, lambda: os.kill(os.getpid(), signal.SIGKILL), slow_s=0.03)"
+        "run_pipeline.progress = door.acting_at(28.0, lambda: os.kill(os.getpid(), signal.SIGKILL), slow_s=0.03)"
     )
     done = own_process(script, "run", *films(walk), "--out", out, *QUICK, state=state)
     assert done.returncode == -signal.SIGKILL and not (out / "tracks.csv").exists()

@@ -17,6 +17,7 @@ import walkers
 from door import PLAIN, QUICK, ROOT, acting_at, films, identrix
 
 import run_pipeline
+from pipeline import door as shell
 from pipeline import journal_writer, runner
 from pipeline.config import load_config
 from pipeline.journal import read_boxes
@@ -140,7 +141,7 @@ def test_the_journal_grows_while_the_run_goes(walk, state, out, monkeypatch):
     def look() -> None:
         seen.append({camera: len(boxes) for camera, boxes in read_boxes(out).items()})
 
-    monkeypatch.setattr(run_pipeline, "_progress", acting_at(12.0, look))
+    monkeypatch.setattr(run_pipeline, "progress", acting_at(12.0, look))
     assert identrix("run", *films(walk), "--out", out, *QUICK).exit_code == 0
     assert all(count >= 12 * walkers.FPS for count in seen[0].values()) and set(seen[0]) == {"a", "b"}
 
@@ -203,9 +204,9 @@ def test_a_bar_for_people_and_messages_above_it(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    with run_pipeline._progress(quiet=False) as show:
+    with run_pipeline.progress(quiet=False) as show:
         show("watching", 3.0, 30.0)
-        handler = run_pipeline._ToStderr()
+        handler = shell._ToStderr()
         handler.emit(logging.makeLogRecord({"msg": "camera b: is not a video"}))
         show("watching", 30.0, 30.0)
     shown = terminal.getvalue()
