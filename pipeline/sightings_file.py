@@ -69,7 +69,7 @@ def read_sightings(path: Path) -> list[Sighting]:
 
     Raises FileNotFoundError; SightingsFileError for a file that is not Parquet, columns that are missing, unknown or of
     another type, rows that are not in order of emitted_s, embeddings of differing length, of another length than 1, or
-    with NaN: names the row (1-based).
+    with NaN: names the row (1-based); or more rows than the free memory holds.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -78,6 +78,7 @@ def read_sightings(path: Path) -> list[Sighting]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     try:
+        _check_size(path, pq.read_metadata(path))
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise SightingsFileError(f"{path} is not a readable Parquet file: {error}") from error
@@ -88,6 +89,30 @@ def read_sightings(path: Path) -> list[Sighting]:
     if names - set(_schema(1).names):
         raise SightingsFileError(f"{path} has unknown columns {sorted(names - set(_schema(1).names))}")
     return _checked_sightings(path, table)
+
+
+def _check_size(path: Path, metadata: Any) -> None:
+    """Say so before a file fills the memory: a replay holds every sighting, about 1.7 kB and its vectors (measured)."""
+    numbers = sum(
+        metadata.row_group(group).column(column).num_values
+        for group in range(metadata.num_row_groups)
+        for column in range(metadata.num_columns)
+    )
+    needed, free = 1700 * metadata.num_rows + 4 * numbers, _free_memory_bytes()
+    if needed > free:
+        raise SightingsFileError(
+            f"{path} holds {metadata.num_rows:,} sightings, about {needed / 1e9:.1f} GB in memory where "
+            f"{free / 1e9:.1f} GB are free: replay it in parts, by time, or on a larger machine"
+        )
+
+
+def _free_memory_bytes() -> int:
+    """Memory that can be had without swapping; where the system does not say, no limit."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return 1 << 62
 
 
 def _checked_sightings(path: Path, table: pa.Table) -> list[Sighting]:

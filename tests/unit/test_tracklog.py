@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import sightings_file
 from pipeline.atomic import OutputError, write_json_atomic
 from pipeline.journal import JournalError, read_boxes, read_corrections, read_decisions, read_journal_sightings
 from pipeline.sightings_file import SightingsFileError, read_sightings, write_sightings
@@ -527,6 +528,24 @@ def test_a_damaged_sightings_file_is_one_clear_line(tmp_path, damage, message):
     pq.write_table(damage(table), tmp_path / "s.parquet")
     with pytest.raises(SightingsFileError, match=message):
         read_sightings(tmp_path / "s.parquet")
+
+
+def test_ten_million_sightings_are_refused_before_they_fill_the_memory(tmp_path, monkeypatch):
+    """Said from the file's own footer, within a blink, not after minutes of reading."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = 10_000_000
+    path = tmp_path / "sightings.parquet"
+    batch = pa.table(
+        {"camera": pa.repeat("lobby", 1_000_000), "embedding": pa.nulls(1_000_000, pa.list_(pa.float32()))}
+    )
+    with pq.ParquetWriter(path, batch.schema) as writer:
+        for _ in range(rows // batch.num_rows):
+            writer.write_table(batch)
+    monkeypatch.setattr(sightings_file, "_free_memory_bytes", lambda: 16_000_000_000)
+    with pytest.raises(SightingsFileError, match=r"10,000,000 sightings, about 17.\d GB in memory where 16.0 GB"):
+        read_sightings(path)
 
 
 def test_a_sightings_file_that_is_none(tmp_path):
