@@ -26,6 +26,7 @@ _CODES = {
         "CalibrateError": BAD_INPUT,
         "SourceError": BAD_INPUT,
         "WeightsError": BAD_INPUT,
+        "PrivacyError": BAD_INPUT,
         "EvaluationError": BAD_INPUT,
         "MotFileError": BAD_INPUT,
         "MarketTestError": BAD_INPUT,

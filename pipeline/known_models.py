@@ -32,7 +32,7 @@ class Model:
     """
 
     name: str
-    kind: Literal["detector", "encoder"]
+    kind: Literal["detector", "encoder", "faces"]
     licence: str
     note: str
     files: tuple[ModelFile, ...] = ()
@@ -106,5 +106,19 @@ KNOWN_MODELS: tuple[Model, ...] = (
         ),
         ("osnet_x0_25_msmt17.onnx",),
         aliases=("osnet",),
+    ),
+    Model(
+        "yunet",
+        "faces",
+        "MIT",
+        "finds faces for privacy.blur=faces; used when it is here, never fetched by a run",
+        (
+            ModelFile(
+                "face_detection_yunet_2023mar.onnx",
+                "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx",
+                "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+            ),
+        ),
+        ("face_detection_yunet_2026may.onnx", "face_detection_yunet_2023mar.onnx"),
     ),
 )

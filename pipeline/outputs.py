@@ -13,6 +13,7 @@ from pipeline.atomic import output_error
 from pipeline.config import Config
 from pipeline.journal import read_facts
 from pipeline.sources import Source
+from pipeline.tables_file import write_tables
 from pipeline.timing import StageClock
 from pipeline.tracklog import FinishedRun, JournalError, finish_run, read_decisions, write_json_atomic
 from st_model.ledger import Correction, final_ids
@@ -25,6 +26,7 @@ _FILES = (
     "run.json",
     "tracks.csv",
     "tracks.parquet",
+    "hidden_boxes.parquet",
     "stays.csv",
     "transitions.csv",
     "sightings.parquet",
@@ -32,6 +34,7 @@ _FILES = (
     "corrections.jsonl",
     "assignments.csv",
     "tables_start.json",
+    "tables_end.json",
     "report.html",
 )
 _FOLDERS = ("journal", ".journal-finished", "tracks", "video", "plots")
@@ -74,6 +77,7 @@ def write_tracks_of(
             final_ids(decisions, corrections),
             fill_gaps_s=config.output.fill_gaps_s,
             smooth_s=config.output.smooth_s,
+            keep_boxes=config.privacy.blur != "none",
         )
         _mot_file_for_each(folder, [source.camera for source in sources])
     return _counts(finished)
@@ -90,7 +94,12 @@ def finish_killed(folder: Path) -> dict[str, Any]:
     settings = facts.get("config", {})
     ids = [decision.global_id for decision in read_decisions(folder / "journal" / "decisions.jsonl")]
     output = settings.get("output", {})
-    finished = finish_run(folder, fill_gaps_s=output.get("fill_gaps_s", 0.0), smooth_s=output.get("smooth_s", 0.0))
+    finished = finish_run(
+        folder,
+        fill_gaps_s=output.get("fill_gaps_s", 0.0),
+        smooth_s=output.get("smooth_s", 0.0),
+        keep_boxes=settings.get("privacy", {}).get("blur", "none") != "none",
+    )
     failed = facts.get("failed_cameras", {})
     _mot_file_for_each(folder, [c["name"] for c in settings.get("cameras", []) if c["name"] not in failed])
     counts = {**_counts(finished), "first_global_id": min(ids, default=None)}
@@ -108,8 +117,12 @@ def write_outputs(
     frames: int,
     until_s: float,
 ) -> dict[str, Any]:
-    """Write pictures, and videos of what was seen up to `until_s`; returns counts. Raises OutputError."""
+    """Write the tables as they are now, pictures, and videos of what was seen up to `until_s`; returns counts.
+
+    Raises OutputError.
+    """
     counts: dict[str, Any] = {}
+    write_tables(folder / "tables_end.json", config.tables, tables.items())
     if config.output.plots:
         from pipeline.site_plots import plot_run
 
@@ -128,6 +141,7 @@ def write_outputs(
         for reason in videos.errors.values():
             log.warning("its annotated video is not complete: %s", reason)
         counts["videos"] = len(videos.paths)
+        counts["video_start_s"] = videos.starts_s
     return counts
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.annotate import Colour, Image, clock_text, draw_frame, person_colour
+from pipeline.blur import Hider, hiders
 from pipeline.mosaic import Mosaic
 from pipeline.movements import stays, transitions
 from pipeline.sources import CameraHealth, Frame, Source, SourceError, probe, read_together
@@ -36,11 +37,13 @@ ENDED_AFTER_S = 1.0  # without a picture while others go on
 
 @dataclass(frozen=True)
 class RenderedVideos:
-    """frames: pictures drawn. paths: videos written. errors: camera -> why its source could not be read again."""
+    """frames: pictures drawn. paths: videos written. errors: camera -> why its source could not be read again.
+    starts_s: video -> site time of its first picture, where its own time is 0."""
 
     frames: int
     paths: tuple[Path, ...]
     errors: dict[str, str]
+    starts_s: dict[str, float]
 
 
 def render_videos(
@@ -57,13 +60,14 @@ def render_videos(
     until_s      frames after this site time are not drawn: what a stopped run has looked at
     on_progress  called with the number of camera frames drawn so far
 
+    People are hidden first, as the run's own `privacy.blur` says.
     A source that cannot be read again is reported in `errors`; the others are written. Raises FileNotFoundError when
     the run has no tracks.parquet, OutputError when a video cannot be written.
     """
     sources = [source for source in sources if not source.live]
     scribes = _scribes(Path(run_dir), [source.camera for source in sources])
     if not scribes:
-        return RenderedVideos(0, (), {})
+        return RenderedVideos(0, (), {}, {})
     folder = Path(run_dir) / "video"
     drawn = 0
     with ExitStack() as stack:
@@ -89,7 +93,12 @@ def render_videos(
             on_progress(drawn)
         errors = {name: health.error for name, health in together.health.items() if health.error}
     paths = [folder / f"{name}.mp4" for name in [*scribes, "mosaic"]]
-    return RenderedVideos(drawn, tuple(path for path in paths if path.exists()), errors)
+    starts_s = {
+        name: writer.first_s
+        for name, writer in [*writers.items(), ("mosaic", wall.writer)]
+        if writer.first_s is not None
+    }
+    return RenderedVideos(drawn, tuple(path for path in paths if path.exists()), errors, starts_s)
 
 
 @dataclass(frozen=True)
@@ -112,14 +121,19 @@ def _scribes(run_dir: Path, cameras: Sequence[str]) -> dict[str, _Scribe]:
         delay_s = move["delay_s"]
         short = f"from {origin}, {delay_s:.0f} s" if delay_s >= 0 else f"from {origin}, in both views"
         arrivals[to].append(_Arrival(move["entered_s"], who, short, f"P{who} {short}, to {to}, {sure:.0%}"))
-    return {c: _Scribe(c, tracks.filter(pc.equal(tracks["camera"], c)), final_ids, arrivals[c]) for c in cameras}
+    hidden = hiders(run_dir, cameras)
+    return {
+        c: _Scribe(c, tracks.filter(pc.equal(tracks["camera"], c)), final_ids, arrivals[c], hidden[c]) for c in cameras
+    }
 
 
 class _Scribe:
     """Knows what to write onto the pictures of one camera, which come in order of time."""
 
-    def __init__(self, camera: str, rows: pa.Table, final_ids: FinalIds, arrivals: list[_Arrival]) -> None:
-        self.camera = camera
+    def __init__(
+        self, camera: str, rows: pa.Table, final_ids: FinalIds, arrivals: list[_Arrival], hider: Hider
+    ) -> None:
+        self.camera, self._hider = camera, hider
         self._frames = rows["frame"].to_numpy()
         self._ids = rows["global_id"].to_numpy()
         self._stays = rows["track_id"].to_numpy()
@@ -139,6 +153,7 @@ class _Scribe:
             label = f"P{global_id} {sure:.0%}" if sure else f"P{global_id}"
             labels.append(f"{label}\n{fresh[global_id]}" if global_id in fresh else label)
         image = frame.image if frame.image.flags.writeable else frame.image.copy()
+        image = self._hider.hide(image, frame.time_s)  # before anything is drawn: labels stay readable
         trails = self._trails_at(frame.time_s, ids, boxes)
         return draw_frame(image, boxes, ids, labels, trails, self.camera, clock_text(frame.time_s))
 
@@ -175,7 +190,7 @@ class _Wall:
             except SourceError:
                 sizes[source.camera] = (640, 360)  # its tile will say that there is no picture
         self._mosaic = Mosaic(sizes)
-        self._writer = VideoWriter(path)
+        self.writer = VideoWriter(path)
         self._pool = ThreadPoolExecutor(1, "mosaic")
         self._written: Future[None] | None = None
         self._fresh: dict[str, float] = {}
@@ -205,7 +220,7 @@ class _Wall:
 
     def _write(self) -> None:
         self._wait()
-        self._written = self._pool.submit(self._writer.write, self._mosaic.image, max(self._fresh.values()))
+        self._written = self._pool.submit(self.writer.write, self._mosaic.image, max(self._fresh.values()))
         self._fresh.clear()
 
     def _wait(self) -> None:
@@ -223,4 +238,4 @@ class _Wall:
             self._wait()
         finally:
             self._pool.shutdown()
-            self._writer.close()
+            self.writer.close()

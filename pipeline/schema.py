@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass as validated
@@ -77,9 +77,13 @@ class Detector(_Section):
 
 
 class Reid(_Section):
-    """What describes appearance: an encoder name or a path to weights, and how many crops a stay is judged by."""
+    """What describes appearance: an encoder name, a path to weights or a model card, and how many crops a stay is
+    judged by. `half`, `compile` and `tensorrt`: see `reid.encoders.Speed`."""
 
     encoder: str = "pair"
+    half: bool = False
+    compile: bool = False
+    tensorrt: bool = False
     max_crops: int = Field(default=6, ge=1, le=64)
     first_after_s: float = Field(default=1.5, ge=0)
 
@@ -108,6 +112,26 @@ class Output(_Section):
     smooth_s: float = Field(default=0.2, ge=0)
 
 
+class Privacy(_Section):
+    """What is made unrecognisable in every picture and video that is written, before it is encoded."""
+
+    blur: Literal["none", "faces", "heads", "bodies"] = "none"
+
+
+class Retention(_Section):
+    """How many days a run keeps what, counted from its end; null: for ever. `identrix retain` and `run` apply it.
+
+    runs_days   the whole run
+    redis_days  counts and live state in Redis, counted from their last change
+    """
+
+    embeddings_days: float | None = Field(default=None, ge=0)
+    sightings_days: float | None = Field(default=None, ge=0)
+    videos_days: float | None = Field(default=None, ge=0)
+    runs_days: float | None = Field(default=None, ge=0)
+    redis_days: float = Field(default=90.0, gt=0)
+
+
 if TYPE_CHECKING:
     Tracker = TrackerSettings
     Match = MatchSettings
@@ -130,6 +154,7 @@ class MatchConfig(_Section):
     match: Match = Field(default_factory=Match)
     tables: Tables = Field(default_factory=Tables)
     redis: Redis = Redis()
+    retention: Retention = Retention()
 
     @property
     def site_name(self) -> str:
@@ -145,6 +170,7 @@ class Config(MatchConfig):
     detector: Detector = Detector()
     tracker: Tracker = Field(default_factory=Tracker)
     output: Output = Output()
+    privacy: Privacy = Privacy()
 
     @field_validator("cameras")
     @classmethod

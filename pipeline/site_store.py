@@ -73,7 +73,8 @@ def open_store(config: MatchConfig, settings: TableSettings) -> Iterator[tuple[S
 
             server = stack.enter_context(EmbeddedServer(state_dir(config)))
             url, revive = server.url, server.ensure
-        store = _opened(lambda: Store(url, config.site_name, axes=Axes.of(settings)), revive)
+        lifetime_s = config.retention.redis_days * 86400.0
+        store = _opened(lambda: Store(url, config.site_name, axes=Axes.of(settings), retention_s=lifetime_s), revive)
         stack.callback(store.close)
         yield store, revive
 

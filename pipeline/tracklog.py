@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.atomic import OutputError, atomic, write_csv, write_json_atomic, write_lines
+from pipeline.hidden_boxes import write_hidden_boxes
 from pipeline.journal import (
     JournalError,
     json_line,
@@ -78,6 +79,7 @@ def finish_run(
     fill_gaps_s: float = 0.0,
     smooth_s: float = 0.0,
     keep_journal: bool = False,
+    keep_boxes: bool = False,
 ) -> FinishedRun:
     """Derive every final file of the run folder from its journal.
 
@@ -85,6 +87,7 @@ def finish_run(
                  the journal's decisions and corrections say
     fill_gaps_s  holes inside a stay up to this long are filled with interpolated boxes; 0 fills nothing
     smooth_s     the detector's jitter is taken out over about this many seconds; 0 changes nothing
+    keep_boxes   every tracked box is kept in hidden_boxes.parquet, for videos that hide people
     keep_journal the journal holds nothing that the final files do not; it is removed unless this is set
 
     Can be called again after a kill: it starts from the journal. Raises OutputError when a file cannot be written,
@@ -100,6 +103,8 @@ def finish_run(
     boxes = read_boxes(run_dir)
     tracks, without_id, twice = final_tracks(boxes, final_ids, fill_gaps_s=fill_gaps_s, smooth_s=smooth_s)
     sightings = read_journal_sightings(run_dir)
+    if keep_boxes:
+        write_hidden_boxes(run_dir, boxes)
     write_tracks(run_dir, tracks, cameras=list(boxes))
     persons = stays(tracks, final_ids)
     moves = transitions(persons)
