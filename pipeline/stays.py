@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,13 +68,21 @@ class StayWatch:
         return [stay for stay in stays if stay.keeper.best()]
 
 
-def sightings(due: Sequence[tuple[Stay, bool]], emitted_s: float, encode: Encode) -> list[Sighting]:
-    """Embed all crops that were not embedded before in one batch, and say one Sighting per (stay, closed) pair."""
-    fresh = [(stay, crop) for stay, _ in due for crop in stay.keeper.best() if crop not in stay.embedded]
+class Due(NamedTuple):
+    """A stay that is to speak: for the last time or not, and at which site time, seconds."""
+
+    stay: Stay
+    closed: bool
+    emitted_s: float
+
+
+def sightings(due: Sequence[Due], encode: Encode) -> list[Sighting]:
+    """Embed all crops that were not embedded before in one batch, and say one Sighting for each that is due."""
+    fresh = [(stay, crop) for stay, _, _ in due for crop in stay.keeper.best() if crop not in stay.embedded]
     if fresh:
         for (stay, crop), embedding in zip(fresh, encode([crop.image for _, crop in fresh]), strict=True):
             stay.embedded[crop] = embedding
-    return [_sighting(stay, closed, emitted_s) for stay, closed in due]
+    return [_sighting(*item) for item in due]
 
 
 def _sighting(stay: Stay, closed: bool, emitted_s: float) -> Sighting:
