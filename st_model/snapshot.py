@@ -43,14 +43,14 @@ def state_to_dict(state: MatcherState) -> dict[str, Any]:
     number = {key: n for n, key in enumerate(stays)}
     return {
         "schema": SCHEMA,
-        "stays": [_stay_to_dict(s) for s in stays.values()],
+        "stays": [stay_to_dict(s) for s in stays.values()],
         "open": [number[id(s)] for s in state.stays.values()],
         "new_seen": {c: list(v) for c, v in state.new_seen.items()},
         "drift": [[*pair, d.links, d.mean, d.surprise, d.alarmed, list(d.recent)] for pair, d in state.drift.items()],
         "changed": sorted(state.changed),
         "look_again_s": state.look_again_s if np.isfinite(state.look_again_s) else None,
         "waiting": [_sighting_to_dict(s) for s in state.waiting],
-        "basis": _basis_to_dict(state.gallery.basis),
+        "basis": basis_to_dict(state.gallery.basis),
         "gallery": state.gallery.layout(number),
         "teacher": state.teacher.layout(number),
     }
@@ -61,8 +61,8 @@ def state_from_dict(saved: dict[str, Any], axes: TableSettings, outages: tuple[O
     if saved.get("schema") != SCHEMA:
         raise SnapshotError(f"snapshot has schema {saved.get('schema')!r}, this version reads {SCHEMA}; start fresh")
     try:
-        stays = [_stay_from_dict(s) for s in saved["stays"]]
-        gallery = Gallery.from_layout(saved["gallery"], stays, _basis_from_dict(saved["basis"]))
+        stays = [stay_from_dict(s) for s in saved["stays"]]
+        gallery = Gallery.from_layout(saved["gallery"], stays, basis_from_dict(saved["basis"]))
         teacher = Teacher.from_layout(saved["teacher"], stays, gallery.basis, axes, outages)
         return MatcherState(
             gallery,
@@ -97,7 +97,8 @@ def _given(saved: dict[str, Any]) -> NDArray[np.float32]:
     return values
 
 
-def _stay_to_dict(s: Stay) -> dict[str, Any]:
+def stay_to_dict(s: Stay) -> dict[str, Any]:
+    """A stay as plain values."""
     return {
         "camera": s.camera,
         "track_id": s.track_id,
@@ -114,7 +115,8 @@ def _stay_to_dict(s: Stay) -> dict[str, Any]:
     }
 
 
-def _stay_from_dict(d: dict[str, Any]) -> Stay:
+def stay_from_dict(d: dict[str, Any]) -> Stay:
+    """The inverse of `stay_to_dict`."""
     entered_s, last_s = d["times"]
     first_box, last_box = map(_read, d["boxes"])
     stay = Stay(d["camera"], d["track_id"], entered_s, last_s, d["closed"], _given(d["embedding"]), d["n_crops"])
@@ -156,7 +158,8 @@ def _sighting_from_dict(d: dict[str, Any]) -> Sighting:
     )
 
 
-def _basis_to_dict(b: Basis) -> dict[str, Any]:
+def basis_to_dict(b: Basis) -> dict[str, Any]:
+    """An appearance basis as plain values."""
     return {
         "site_mean": _array(b.site_mean),
         "means": {c: _array(m) for c, m in b.means.items()},
@@ -167,7 +170,8 @@ def _basis_to_dict(b: Basis) -> dict[str, Any]:
     }
 
 
-def _basis_from_dict(d: dict[str, Any]) -> Basis:
+def basis_from_dict(d: dict[str, Any]) -> Basis:
+    """The inverse of `basis_to_dict`."""
     means = {c: _given(m) for c, m in d["means"].items()}
     return Basis(
         _read(d["site_mean"]), means, _read(d["projection"]), Calibration(*d["calibration"]), d["stays"], d["agreement"]
