@@ -22,6 +22,8 @@ from pipeline.door import (
     show,
     stop_on_signals,
 )
+from pipeline.door_privacy import correct
+from pipeline.door_reid import export_model
 from pipeline.door_tables import tables_app
 
 app = typer.Typer(
@@ -268,6 +270,8 @@ def models(as_json: AsJson = False) -> None:
 
 
 # Commands kept in files of their own: one line each.
+app.command("correct")(correct)
+app.command("export-model")(export_model)
 
 
 def main() -> None:

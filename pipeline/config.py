@@ -27,7 +27,9 @@ from pydantic import ValidationError
 
 from pipeline.schema import Camera, Config, MatchConfig, Reid, known_keys
 from pipeline.weights import UnknownModel, find_model
-from st_model.calibration import DEFAULTS, calibration_for
+from reid.cards import is_card, read_card
+from reid.encoders import EncoderError
+from st_model.calibration import DEFAULTS, Calibration, calibration_for
 
 __all__ = ["Camera", "Config", "ConfigError", "MatchConfig", "load_config", "load_match_config"]
 
@@ -57,6 +59,8 @@ def load_config(
     """
     origin = str(path) if path else "command line"
     raw = _read_yaml(path) if path else {}
+    if path:
+        _beside_the_file(raw, path.parent)
     if sources:
         raw["cameras"] = [_source_argument(argument) for argument in sources]
     for override in overrides:
@@ -90,6 +94,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected keys such as 'cameras:' at the top, got {type(raw).__name__}")
     return raw
+
+
+def _beside_the_file(raw: dict[str, Any], base: Path) -> None:
+    """Make paths to weights and model cards that lie beside the site's file absolute."""
+    for section, key in (("reid", "encoder"), ("faces", "encoder")):
+        given = raw.get(section)
+        if not isinstance(given, dict):
+            continue
+        wanted = given.get(key)
+        if isinstance(wanted, str) and Path(wanted).suffix and (base / wanted).is_file():
+            raw[section] = {**given, key: str((base / wanted).resolve())}
 
 
 def _source_argument(argument: str) -> dict[str, Any]:
@@ -183,12 +198,22 @@ def _with_calibration(raw: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(own, dict):
         return raw
     encoder = str(reid.get("encoder", Reid().encoder))
+    if is_card(encoder) and not {"g0", "b0"} <= own.keys():  # a run's own settings outlive the card
+        return {**raw, "match": {**match, "calibration": asdict(_calibration_of_card(Path(encoder))) | own}}
     names = {encoder}
     with contextlib.suppress(UnknownModel):
         model = find_model(encoder)
         names |= {model.name, *model.aliases}
     shipped = calibration_for(next(iter(sorted(names & DEFAULTS.keys())), encoder))
     return {**raw, "match": {**match, "calibration": asdict(shipped) | own}}
+
+
+def _calibration_of_card(path: Path) -> Calibration:
+    try:
+        found = read_card(path, check_file=False).calibration  # a replay needs no weights
+    except EncoderError as error:
+        raise ConfigError(str(error)) from error
+    return Calibration(*found) if found else calibration_for(path.stem)
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:

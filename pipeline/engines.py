@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detectors.detections import Detections
 from pipeline.config import Config
 from pipeline.weights import resolve, resolve_all, sha256_of
-from reid.encoders import Encoder, load_encoder
+from reid.encoders import Encoder, Speed, load_encoder
 
 Detect = Callable[[Sequence[str], Sequence[int], Sequence[NDArray[np.uint8]]], list[Detections]]
 
@@ -43,7 +43,9 @@ def load_engines(config: Config) -> Engines:
     """
     device = choose_device(config.device)
     files = resolve_all(config.reid.encoder)
-    encoder = load_encoder(config.reid.encoder, files, device)
+    wanted = config.reid
+    speed = Speed(half=wanted.half, compile=wanted.compile, tensorrt=wanted.tensorrt)
+    encoder = load_encoder(wanted.encoder, files, device, speed=speed)
     detector, model = _detector(config, device)
     used = files | model
     return Engines(detector, encoder, device, {n: {"file": p.name, "sha256": sha256_of(p)} for n, p in used.items()})

@@ -25,6 +25,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from pipeline.known_models import KNOWN_MODELS, Model, ModelFile
+from reid.cards import is_card, read_card
 
 TIMEOUT_S = 30.0
 """Silence after which a download is given up; not a limit on its whole length."""
@@ -95,11 +96,15 @@ def resolve(name: str) -> Path:
 def resolve_all(name: str) -> dict[str, Path]:
     """Every file that the encoder of that name is made of: {model name: path}, ready for `reid.encoders.load_encoder`.
 
-    `pair` gives two, `stripes` none, anything else one.
+    `pair` gives two, `stripes` none, a model card itself and the weights it names, anything else one. Raises a
+    WeightsError, and EncoderError for a card that is wrong.
 
     >>> resolve_all("stripes")
     {}
     """
+    if is_card(name):
+        card = resolve(name)
+        return {name: card, Path(name).stem + " weights": read_card(card, models_folders()).file}
     try:
         model = find_model(name)
     except UnknownModel:
@@ -121,6 +126,12 @@ def locate(name: str) -> Path | None:
     cached = cache_dir() / model.name
     here = all(_is_sound(cached / file.name, file) for file in model.files)
     return _in_models_folder(model) or (cached / model.files[0].name if here else None)
+
+
+def models_folders() -> list[Path]:
+    """The folder `$IDENTRIX_MODELS`, if it is set: where model cards may have their weights, too."""
+    folder = os.environ.get("IDENTRIX_MODELS")
+    return [Path(folder).expanduser()] if folder else []
 
 
 def cache_dir() -> Path:

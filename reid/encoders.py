@@ -8,6 +8,8 @@ stripes             none                                       see reid/stripes.
 OpenVINO IR (.xml)  Intel person-reidentification-retail-*    256
 ONNX (.onnx)        OSNet x0.25 MSMT17, any ReID export        512, as exported
 torch               DualBackboneNet .safetensors / .pth        128
+                    OSNet .pth of torchreid                    512
+card (.yaml)        any of these, or a timm model              as the card says (reid/cards.py)
 pair                two of the above, fused by weight          sum of both
 """
 
@@ -67,6 +69,20 @@ class Preprocessing:
             raise ValueError(f"input size must be positive, got {self.height_px}x{self.width_px}")
         if self.scale <= 0 or min(self.std) <= 0:
             raise ValueError(f"scale and std must be positive, got {self.scale} and {self.std}")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How a network may be hurried; each changes embeddings by rounding, so none is on by itself.
+
+    half      float16, on a GPU only (torch, TensorRT)
+    compile   torch.compile: the first calls take minutes
+    tensorrt  ONNX Runtime's TensorRT provider, where it is installed: the first calls build engines
+    """
+
+    half: bool = False
+    compile: bool = False
+    tensorrt: bool = False
 
 
 RAW_BGR = Preprocessing(rgb=False, scale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -153,14 +169,17 @@ def load_encoder(
     paths: Mapping[str, Path] | Sequence[Path] | Path | None = None,
     device: str = "cpu",
     preprocessing: Preprocessing | None = None,
+    speed: Speed | None = None,
 ) -> Encoder:
     """Make the encoder of that name from its weights files.
 
     name    `stripes` (no files), `pair` (two files, retail-0277 and OSNet), or any name with one file, whose ending
-            says how to run it: .xml OpenVINO, .onnx ONNX Runtime, .safetensors or .pth DualBackboneNet
+            says how to run it: .xml OpenVINO, .onnx ONNX Runtime, .safetensors or .pth torch, .yaml a card, which
+            names the weights (its second file, where it is given, is where they are)
     paths   {model name: file}, or files in order (`pair`: retail, then OSNet), or one file
     device  "cpu" or "cuda:0"; OpenVINO always runs on the CPU
     preprocessing  for a network with its own; the default follows from the kind of file
+    speed   half precision, torch.compile, TensorRT
 
     Raises EncoderError when files are missing, damaged or of another kind of network.
 
@@ -171,6 +190,8 @@ def load_encoder(
     reid.encoders.EncoderError: osnet: needs 1 weights file, got 0
     """
     files = _in_order(name, paths)
+    if files and files[0].suffix.lower() in (".yaml", ".yml"):
+        return _load_card(files[0], files[1:], device, speed)
     if name == "stripes":
         from reid.stripes import StripesEncoder
 
@@ -181,7 +202,7 @@ def load_encoder(
     if name == "pair":
         from reid.pair import PairEncoder
 
-        first, second = (load_encoder(part, file, device) for part, file in zip(PAIR, files, strict=True))
+        first, second = (load_encoder(part, file, device, speed=speed) for part, file in zip(PAIR, files, strict=True))
         return PairEncoder(first, second)
     (path,) = files
     if path.suffix == ".xml":
@@ -189,18 +210,51 @@ def load_encoder(
 
         return OpenVinoEncoder(name, path, preprocessing or RAW_BGR)
     if path.suffix == ".onnx":
-        return _load_onnx(name, path, preprocessing or Preprocessing(), device)
+        return _load_onnx(name, path, preprocessing or Preprocessing(), device, speed)
     if path.suffix in (".safetensors", ".pth", ".pt"):
         from reid.torch_encoder import TorchEncoder
 
-        return TorchEncoder(name, path, device)
-    raise EncoderError(f"{name}: cannot tell how to run {path}; known endings are .xml, .onnx, .safetensors, .pth")
+        return TorchEncoder(name, path, device, speed=speed)
+    raise EncoderError(
+        f"{name}: cannot tell how to run {path}; known endings are .xml, .onnx, .safetensors, .pth, .yaml"
+    )
 
 
-def _load_onnx(name: str, path: Path, preprocessing: Preprocessing, device: str) -> Encoder:
+def _load_card(path: Path, weights: Sequence[Path], device: str, speed: Speed | None) -> Encoder:
+    from reid.cards import read_card
+
+    card = read_card(path, [file.parent for file in weights])
+    encoder: Encoder
+    if card.file.suffix == ".xml":
+        from reid.openvino_encoder import OpenVinoEncoder
+
+        encoder = OpenVinoEncoder(card.name, card.file, card.preprocessing)
+    elif card.file.suffix == ".onnx":
+        encoder = _load_onnx(card.name, card.file, card.preprocessing, device, speed, card.output)
+    elif card.file.suffix in (".safetensors", ".pth", ".pt"):
+        from reid.torch_encoder import TorchEncoder
+
+        encoder = TorchEncoder(card.name, card.file, device, card, speed)
+    else:
+        raise EncoderError(f"card {path}: cannot tell how to run {card.file.name}; .onnx, .xml, .safetensors or .pth")
+    if encoder.dim != card.dimension:
+        raise EncoderError(
+            f"card {path}: dimension is {card.dimension}, but {card.file.name} gives vectors of length {encoder.dim}"
+        )
+    return encoder
+
+
+def _load_onnx(
+    name: str,
+    path: Path,
+    preprocessing: Preprocessing,
+    device: str,
+    speed: Speed | None = None,
+    output: str | None = None,
+) -> Encoder:
     from reid.onnx_encoder import OnnxEncoder
 
-    encoder = OnnxEncoder(name, path, preprocessing, device)
+    encoder = OnnxEncoder(name, path, preprocessing, device, speed, output)
     if encoder.fixed_batch in (None, 1) or device != "cpu":
         return encoder
     # The published OSNet file has a batch of 16 written into it: one crop would cost as much as sixteen. OpenVINO can

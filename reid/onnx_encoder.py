@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reid.batching import Batches, out_of_memory
 from reid.encoders import (
     EncoderError,
     Preprocessing,
+    Speed,
     check_file,
     keeps_crops_apart,
     normalised,
@@ -18,6 +23,24 @@ from reid.encoders import (
     probe_crops,
     unit_rows,
 )
+
+log = logging.getLogger(__name__)
+
+
+def providers_for(device: str, available: Sequence[str], speed: Speed) -> list[tuple[str, dict[str, Any]]]:
+    """ONNX Runtime's providers in order of preference, with their options; the CPU is always the last.
+
+    >>> [name for name, _ in providers_for("cuda:1", ["CUDAExecutionProvider", "CPUExecutionProvider"], Speed())]
+    ['CUDAExecutionProvider', 'CPUExecutionProvider']
+    """
+    chosen: list[tuple[str, dict[str, Any]]] = []
+    if device.startswith("cuda"):
+        number = int(re.sub(r"\D", "", device) or 0)
+        if speed.tensorrt and "TensorrtExecutionProvider" in available:
+            chosen.append(("TensorrtExecutionProvider", {"device_id": number, "trt_fp16_enable": speed.half}))
+        if "CUDAExecutionProvider" in available:
+            chosen.append(("CUDAExecutionProvider", {"device_id": number}))
+    return [*chosen, ("CPUExecutionProvider", {})]
 
 
 class OnnxEncoder:
@@ -28,7 +51,15 @@ class OnnxEncoder:
     An export that mixes the images of a batch is found at loading and run one crop at a time.
     """
 
-    def __init__(self, name: str, path: Path, preprocessing: Preprocessing, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        preprocessing: Preprocessing,
+        device: str = "cpu",
+        speed: Speed | None = None,
+        output: str | None = None,
+    ) -> None:
         import onnxruntime
 
         check_file(path, name)
@@ -36,14 +67,11 @@ class OnnxEncoder:
         options.log_severity_level = 3
         # Its threads spin while they wait for work and would take the CPU from the detector.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        providers = ["CPUExecutionProvider"]
-        if device.startswith("cuda"):
-            providers.insert(0, "CUDAExecutionProvider")
-        available = onnxruntime.get_available_providers()
+        providers = providers_for(device, onnxruntime.get_available_providers(), speed or Speed())
+        if device.startswith("cuda") and len(providers) == 1:
+            log.warning("%s: this ONNX Runtime has no CUDA provider (onnxruntime-gpu has); it runs on the CPU", name)
         try:
-            self._session = onnxruntime.InferenceSession(
-                path, options, providers=[p for p in providers if p in available]
-            )
+            self._session = onnxruntime.InferenceSession(path, options, providers=providers)
         except Exception as error:  # ONNX Runtime's errors have no public common class
             reason = str(error).strip().splitlines()[-1]
             raise EncoderError(f"{name}: ONNX Runtime cannot read {path} (damaged or not ONNX): {reason}") from error
@@ -62,24 +90,25 @@ class OnnxEncoder:
             raise EncoderError(
                 f"{name}: {path.name} takes {found}, a crop encoder takes [N, {', '.join(map(str, size))}]"
             )
+        names = [o.name for o in outputs]
+        if output is not None and output not in names:
+            raise EncoderError(f"{name}: {path.name} has no output {output!r}; it has {', '.join(names)}")
         self.name = name
         self._preprocessing = preprocessing
-        self._input, self._output = inputs[0].name, outputs[0].name
+        self._input, self._output = inputs[0].name, output or names[0]
         self.fixed_batch = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
-        self._per_call = self.fixed_batch
+        self._run = Batches(name, self._run_once, self.fixed_batch)
         probes = normalised(probe_crops(), preprocessing)
-        self.dim = self._run(probes[:1]).shape[1]  # asked of the network: exports often leave it open
+        first = self._run(probes[:1])
+        unit_rows(first, name)  # NaN is said now, not in the middle of a run
+        self.dim = int(first.shape[1])  # asked of the network: exports often leave it open
         if not keeps_crops_apart(self._run, probes):
-            self._per_call = 1
+            self._run.most = 1
 
     def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         if not crops:
             return np.zeros((0, self.dim), np.float32)
         return unit_rows(self._run(normalised(crops, self._preprocessing)), self.name)
-
-    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        per_call = self._per_call or len(batch)
-        return np.concatenate([self._run_once(batch[n : n + per_call]) for n in range(0, len(batch), per_call)])
 
     def _run_once(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
         padding = (self.fixed_batch or len(part)) - len(part)
@@ -87,5 +116,7 @@ class OnnxEncoder:
         try:
             features = self._session.run([self._output], {self._input: padded})[0]
         except Exception as error:  # as above
+            if out_of_memory(error):
+                raise
             raise EncoderError(f"{self.name}: inference failed: {str(error).strip().splitlines()[-1]}") from error
         return one_vector_each(features, self.name)[: len(part)]

@@ -1,41 +1,66 @@
-"""DualBackboneNet behind the encoder call, on CPU or GPU."""
+"""Torch networks behind the encoder call, on CPU or GPU: DualBackboneNet, OSNet, and timm models through a card."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.encoders import EncoderError, Preprocessing, check_file, resized, unit_rows
+from reid.batching import Array, Batches
+from reid.cards import Card
+from reid.encoders import EncoderError, Preprocessing, Speed, one_vector_each, resized, unit_rows
 
 
 class TorchEncoder:
-    """A trained DualBackboneNet from its .safetensors or .pth file."""
+    """A network from its file (`reid.networks`).
 
-    def __init__(self, name: str, path: Path, device: str = "cpu") -> None:
+    speed  `half`: float16 on a GPU (refused on a CPU, where it is slower); `compile`: through torch.compile
+    """
+
+    def __init__(
+        self, name: str, path: Path, device: str = "cpu", card: Card | None = None, speed: Speed | None = None
+    ) -> None:
         import torch
 
-        from reid.dual_backbone import load
+        from reid.networks import load_network
 
-        check_file(path, name)
-        if device.startswith("cuda") and not torch.cuda.is_available():
+        speed = speed or Speed()
+        on_gpu = device.startswith("cuda")
+        if on_gpu and not torch.cuda.is_available():
             raise EncoderError(f"{name}: device {device} asked for, but torch sees no GPU; use cpu")
-        self._network = load(path, device)
+        if speed.half and not on_gpu:
+            raise EncoderError(f"{name}: half precision needs a GPU; leave reid.half out on a CPU")
+        network = load_network(path, name, card)
+        module = network.module.to(device).eval()
+        self._half = speed.half
+        self._network: Any = module.half() if speed.half else module
+        if speed.compile:
+            # Batches differ from call to call: without `dynamic` each size would be compiled for itself.
+            self._network = torch.compile(self._network, dynamic=True)
         self._device = device
-        architecture = self._network.architecture
-        self._preprocessing = Preprocessing(architecture.height_px, architecture.width_px)
+        self._preprocessing = Preprocessing(network.height_px, network.width_px)
+        self._batches = Batches(name, self._run, free=torch.cuda.empty_cache if on_gpu else lambda: None)
         self.name = name
-        self.dim = architecture.embedding_dim
+        self.dim = network.dim
 
     def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        import torch
-
         if not crops:
             return np.zeros((0, self.dim), np.float32)
-        pixels = torch.from_numpy(resized(crops, self._preprocessing)).to(self._device)
+        return unit_rows(self._batches(resized(crops, self._preprocessing)), self.name)
+
+    def _run(self, pixels: Array) -> Array:
+        import torch
+
         with torch.inference_mode():
             # Normalisation is the network's own; uint8 crosses to the GPU at a quarter of the cost of floats.
-            embeddings = self._network(pixels.permute(0, 3, 1, 2).float().div_(255))
-        return unit_rows(embeddings.float().cpu().numpy(), self.name)
+            images = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
+            images = (images.half() if self._half else images.float()).div_(255)
+            features = one_vector_each(self._network(images).float().cpu().numpy(), self.name)
+        if features.shape[1] != self.dim:
+            raise EncoderError(
+                f"{self.name}: gives vectors of length {features.shape[1]}, {self.dim} was expected; correct the card"
+            )
+        return features
