@@ -27,6 +27,7 @@ _CODES = {
         "SourceError": BAD_INPUT,
         "WeightsError": BAD_INPUT,
         "PrivacyError": BAD_INPUT,
+        "EditError": BAD_INPUT,
         "EvaluationError": BAD_INPUT,
         "MotFileError": BAD_INPUT,
         "MarketTestError": BAD_INPUT,

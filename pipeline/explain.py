@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.counterfactual import Counterfactual, chosen_of, counterfactual, weights_at
 from pipeline.journal import read_corrections, read_decisions
-from st_model.ledger import Correction, StayKey, aliases, final_ids
+from st_model.ledger import Correction, StayKey, aliases, final_ids, standing
 from st_model.sightings import Decision
 
 
@@ -80,25 +80,34 @@ def explain(folder: Path, who: str) -> Explanation:
         wanted = int(person[1])
         known = {d.global_id for d in decisions} | {c.into_id for c in corrections} | alias.keys()
         if wanted not in known:
-            raise ExplainError(_unknown_person(folder, wanted, known))
+            raise ExplainError(unknown_person(folder, wanted, known))
         now = alias.get(wanted, wanted)
         held = {d.key for d in decisions if alias.get(d.global_id, d.global_id) == now}
         held |= {key for key, (final, _) in ids.items() if final == now}
         return Explanation(who, now, _stays(decisions, corrections, ids, held))
-    camera, colon, number = who.strip().rpartition(":")
-    if not colon or not number.isdigit():
-        raise ExplainError(f"{who!r}: expected a person such as P12, or a stay such as lobby:7")
-    key = (camera, int(number))
+    key = stay_key(who)
     if key not in ids:
-        raise ExplainError(_unknown_stay(folder, key, ids))
+        raise ExplainError(unknown_stay(folder, key, ids))
     return Explanation(who, None, _stays(decisions, corrections, ids, {key}))
+
+
+def stay_key(text: str) -> StayKey:
+    """A stay as people write it. Raises ExplainError.
+
+    >>> stay_key("lobby: north:7")
+    ('lobby: north', 7)
+    """
+    camera, colon, number = text.strip().rpartition(":")
+    if not colon or not number.isdigit():
+        raise ExplainError(f"{text!r}: expected a person such as P12, or a stay such as lobby:7")
+    return camera, int(number)
 
 
 def _log(folder: Path) -> tuple[list[Decision], list[Correction]]:
     place = folder if (folder / "decisions.jsonl").is_file() else folder / "journal"
     if not (place / "decisions.jsonl").is_file():
         raise ExplainError(f"{folder}: no decisions.jsonl here; a folder of `run` or `replay` was expected")
-    return read_decisions(place / "decisions.jsonl"), read_corrections(place / "corrections.jsonl")
+    return read_decisions(place / "decisions.jsonl"), standing(read_corrections(place / "corrections.jsonl"))
 
 
 def _stays(
@@ -145,13 +154,15 @@ def _followed(decisions: Sequence[Decision], corrections: Sequence[Correction]) 
     return tuple(out)
 
 
-def _unknown_person(folder: Path, wanted: int, known: set[int]) -> str:
+def unknown_person(folder: Path, wanted: int, known: set[int]) -> str:
+    """What to say of a person who is not there, with the nearest ids."""
     near = sorted(sorted(known, key=lambda i: (abs(i - wanted), i))[:3])
     hint = f"; the nearest are {', '.join(f'P{i}' for i in near)}" if near else "; nobody was decided here"
     return f"{folder}: there is no person P{wanted}{hint}"
 
 
-def _unknown_stay(folder: Path, key: StayKey, ids: dict[StayKey, tuple[int, float]]) -> str:
+def unknown_stay(folder: Path, key: StayKey, ids: dict[StayKey, tuple[int, float]]) -> str:
+    """What to say of a stay that is not there, with the nearest."""
     cameras = sorted({camera for camera, _ in ids})
     camera, number = key
     if camera not in cameras:
@@ -194,6 +205,10 @@ def correction_words(c: Correction) -> str:
     stays = ", ".join(f"{camera}:{track_id}" for camera, track_id in c.stays)
     said = f"P{c.global_id} was found to be P{c.into_id}" if c.kind == "merge" else ""
     said = said or f"{stays} was taken from P{c.global_id} and is P{c.into_id}"
+    if c.kind in ("unmerge", "unsplit"):
+        said = f"taken back: the {c.kind.removeprefix('un')} of P{c.global_id} and P{c.into_id}"
+    if c.by:
+        return f"{said}, says {c.by}"
     return f"at {c.time_s:.1f} s {said} ({_percent(c.probability)}){': ' if c.reason else ''}{c.reason}"
 
 

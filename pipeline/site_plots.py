@@ -22,7 +22,7 @@ def plot_run(folder: Path, tables: TransitionTables) -> int:
     """
     pairs = plot_tables(folder / "plots", tables)
     plot_tables_graph(folder / "plots" / "tables.png", tables)
-    return pairs + 1 + _people(folder)
+    return pairs + 1 + plot_people(folder)
 
 
 def plot_tables_graph(path: Path, tables: TransitionTables) -> int:
@@ -57,7 +57,8 @@ def plot_tables(folder: Path, tables: TransitionTables) -> int:
     return min(len(pairs), MOST_PAIRS)
 
 
-def _people(folder: Path) -> int:
+def plot_people(folder: Path) -> int:
+    """Write timeline.png and cameras.png into plots/ of a finished run; returns how many. Raises OutputError."""
     tracks = read_tracks(folder)
     if not tracks.num_rows:
         return 0

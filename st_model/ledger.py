@@ -19,23 +19,51 @@ class Correction:
     merge  `global_id` was the same person as `into_id`, the older id, which survives; `stays` is what moved, for the
     record
     split  `stays` were not `global_id` after all: they are `into_id` from now on
+    unmerge, unsplit  the latest such correction with the same ids and stays is taken back, by hand
 
     probability  of the correction, (0, 1]
     time_s       site time it was made at
     reason       one line for people
+    by           who made it by hand; empty: the matcher
     """
 
-    kind: Literal["merge", "split"]
+    kind: Literal["merge", "split", "unmerge", "unsplit"]
     time_s: float
     global_id: int
     into_id: int
     stays: tuple[StayKey, ...]
     probability: float
     reason: str = ""
+    by: str = ""
 
 
 class LedgerError(ValueError):
     """The ledger contradicts itself."""
+
+
+def standing(corrections: Iterable[Correction]) -> list[Correction]:
+    """The merges and splits that nobody took back, in order. Raises LedgerError when one is taken back that is not
+    there.
+
+    >>> merge = Correction("merge", 1.0, 3, 2, (("a", 1),), 0.9)
+    >>> standing([merge, Correction("unmerge", 5.0, 3, 2, (("a", 1),), 1.0, by="ann")])
+    []
+    """
+    out: list[Correction] = []
+    for c in corrections:
+        if c.kind in ("merge", "split"):
+            out.append(c)
+            continue
+        wanted = (c.kind.removeprefix("un"), c.global_id, c.into_id, c.stays)
+        at = next((n for n in reversed(range(len(out))) if _what(out[n]) == wanted), None)
+        if at is None:
+            raise LedgerError(f"a {wanted[0]} of {c.global_id} and {c.into_id} is taken back that was never made")
+        del out[at]
+    return out
+
+
+def _what(c: Correction) -> tuple[str, int, int, tuple[StayKey, ...]]:
+    return c.kind, c.global_id, c.into_id, c.stays
 
 
 def aliases(corrections: Iterable[Correction]) -> dict[int, int]:
@@ -45,7 +73,7 @@ def aliases(corrections: Iterable[Correction]) -> dict[int, int]:
     >>> aliases(ledger)
     {3: 1, 2: 1}
     """
-    into = {c.global_id: c.into_id for c in corrections if c.kind == "merge"}
+    into = {c.global_id: c.into_id for c in standing(corrections) if c.kind == "merge"}
     out = {}
     for start in into:
         seen, here = {start}, into[start]
@@ -70,7 +98,7 @@ def final_ids(decisions: Iterable[Decision], corrections: Iterable[Correction]) 
     for decision in decisions:
         latest[decision.key] = decision
     ids = {key: (d.global_id, d.probability) for key, d in latest.items()}
-    ledger = list(corrections)
+    ledger = standing(corrections)
     for c in ledger:
         if c.kind == "split":
             for key in c.stays:

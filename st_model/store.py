@@ -13,6 +13,7 @@ import math
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,25 @@ class Store:
             self._prune = self._redis.register_script(store_scripts.PRUNE)
         self.check()
 
+    @property
+    def client(self) -> Any:
+        """The redis-py client, for `st_model.site_stream`; its errors are raised inside `translated()`."""
+        return self._redis
+
+    @property
+    def keys(self) -> Keys:
+        """Names of the site's keys."""
+        return self._keys
+
+    @property
+    def lifetime_s(self) -> int:
+        """Lifetime of counts and state since their last change, whole seconds."""
+        return self._lifetime_s
+
+    def translated(self) -> AbstractContextManager[None]:
+        """Turns every Redis error inside the block into a StoreError."""
+        return translated(self.place, self.site)
+
     def close(self) -> None:
         """Close the connections."""
         self._redis.close()
@@ -151,8 +171,7 @@ class Store:
 
         The same counts from the same `source` add only once, until the next `reset`.
         """
-        with translated(self.place, self.site):
-            reset_version = int(self._redis.hget(self._keys.of("axes"), "reset_version") or 0)
+        reset_version = self.reset_version()
         rows = [(key, dict(sorted(counts[key].items()))) for key in sorted(counts)]
         writer = f"{source}-{reset_version}-{hashlib.sha256(repr(rows).encode()).hexdigest()[:16]}"
         version = self.version()
@@ -205,6 +224,11 @@ class Store:
         """Risen by every batch counted and every reset; 0 for a new site."""
         with translated(self.place, self.site):
             return int(self._redis.get(self._keys.of("version")) or 0)
+
+    def reset_version(self) -> int:
+        """The version at which the tables were last reset; 0: never."""
+        with translated(self.place, self.site):
+            return int(self._redis.hget(self._keys.of("axes"), "reset_version") or 0)
 
     def next_id(self, n: int = 1, *, above: int = 0) -> int:
         """Reserve `n` global ids and return the first; they are never given again, not even after `reset`.

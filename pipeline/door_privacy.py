@@ -1,0 +1,98 @@
+"""`identrix correct`, `forget`, `retain`: what people change in what was recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.door import DONE, AsJson, clear_errors, progress
+
+ACTIONS = ("merge", "split", "undo", "list", "redraw")
+SiteSet = Annotated[list[str] | None, typer.Option("--set", help="settings of the site, redis.url=... say; repeatable")]
+
+
+def correct(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a finished run")],
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="merge, split, undo, list or redraw")],
+    who: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[WHO]...", help="merge: two persons; split: stays (lobby:7); undo: a number of the list"
+        ),
+    ] = None,
+    into: Annotated[str | None, typer.Option("--into", help="split: the person they are; default: a new one")] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="merge two who were in one camera at one time")] = False,
+    teach: Annotated[bool, typer.Option("--teach/--no-teach", help="tell the site's transition tables, too")] = True,
+    override: SiteSet = None,
+    as_json: AsJson = False,
+) -> None:
+    """Correct who is who by hand: merge persons, split stays off, undo, list; redraw the videos with the new ids."""
+    from pipeline import corrections, redraw
+    from pipeline.audit import audit
+    from pipeline.explain import correction_words
+    from pipeline.journal import to_json
+    from pipeline.run_edit import EditError, read_log, site_config
+
+    with clear_errors():
+        words = who or []
+        _check_action(action, words, into)
+        if action == "list":
+            rows = corrections.listed(read_log(run_folder))
+            shown: Any = [{"number": n, **to_json(c)} for n, c in rows]
+            lines = [f"{n:>4}  {correction_words(c)}" for n, c in rows] or ["nothing was corrected"]
+            typer.echo(json.dumps(shown, indent=1) if as_json else "\n".join(lines))
+            return
+        audit(site_config(run_folder, override or ()), f"correct {action}", run=run_folder, who=" ".join(words))
+        if action == "redraw":
+            with progress(quiet=as_json) as on_progress:
+                paths = redraw.redraw(run_folder, on_progress)
+            typer.echo(json.dumps({"videos": [str(p) for p in paths]}) if as_json else "\n".join(map(str, paths)))
+            return
+        how = corrections.How(teach=teach, overrides=tuple(override or ()))
+        if action == "merge":
+            found = corrections.merge(run_folder, *words, anyway=anyway, how=how)
+        elif action == "split":
+            found = corrections.split(run_folder, words, into, how=how)
+        else:
+            if words and not words[0].isdigit():
+                raise EditError(f"undo {words[0]}: expected a number of `identrix correct {run_folder} list`")
+            found = corrections.undo(run_folder, int(words[0]) if words else None, how=how)
+        stale = redraw.is_stale(run_folder)
+    if as_json:
+        typer.echo(json.dumps({**to_json(found), "videos_stale": stale}, indent=1))
+        return
+    typer.echo(correction_words(found.correction))
+    typer.echo(
+        f"{found.persons} persons now; "
+        + (
+            f"the site's tables were left as they are: {found.not_taught}"
+            if found.not_taught
+            else f"the site's tables changed by {found.taught:+.2f} observations"
+        )
+    )
+    if stale:
+        typer.echo(f"the videos still show the ids from before: identrix correct {run_folder} redraw")
+
+
+def _check_action(action: str, words: list[str], into: str | None) -> None:
+    import difflib
+
+    from pipeline.run_edit import EditError
+
+    if action not in ACTIONS:
+        near = difflib.get_close_matches(action, ACTIONS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(ACTIONS)}"
+        raise EditError(f"{action!r} is nothing to do to a run; {hint}")
+    wanted = {"merge": "two persons, as in: merge P3 P7", "split": "one stay or more, as in: split lobby:7"}
+    if (action == "merge" and len(words) != 2) or (action == "split" and not words):
+        raise EditError(f"{action} needs {wanted[action]}")
+    if (action == "undo" and len(words) > 1) or (action in ("list", "redraw") and words):
+        raise EditError(f"{action}: too many words: {' '.join(words)}")
+    if into and action != "split":
+        raise EditError("--into goes with split only")
+
+
+__all__ = ["ACTIONS", "DONE", "correct"]
