@@ -14,6 +14,15 @@ them decides the slot, so a site lies in one slot (and its scripts and transacti
 | `state`                | hash   | retention, rolling    | gallery, open sightings, decisions' position (personal)    |
 | `ids`                  | string | for ever              | highest global id reserved: never lowered below a used one |
 | `tracks`               | string | for ever              | highest track id reserved                                  |
+| `sightings:AREA`       | stream | until decided         | what workers said; an entry goes when it is decided        |
+| `decisions:AREA`       | stream | bounded, rolling      | decisions and corrections, for the workers                 |
+| `events`               | stream | bounded, rolling      | new, update, end, merge, split: for other programs         |
+| `match:AREA`           | hash   | retention, rolling    | state of an area's live matcher (personal)                 |
+| `lease:AREA`           | string | seconds               | which matcher is active                                    |
+| `fence:AREA`           | string | for ever              | risen by every take-over: who has an older one is refused  |
+| `progress:AREA`        | hash   | retention, rolling    | worker -> number of its last message that was decided      |
+| `sent:AREA:WORKER:...` | string | retention, rolling    | number of the last message taken of a worker's session     |
+| `members`              | hash   | retention, rolling    | worker or matcher -> how it does, and where it reads       |
 
 Rolling: every write starts the lifetime afresh, so an epoch ends that long after it last learnt something. Counting
 from the last write, not from the epoch's own date, also serves recorded footage, whose clock may start at zero.

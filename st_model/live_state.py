@@ -149,7 +149,7 @@ class StateKeeper:
                 teacher,
                 stays={s.key: s for s in opened},
                 new_seen={camera: (float(new), float(all_)) for camera, new, all_ in seen},
-                drift={(a, b): PairDrift(*d[:4], tuple(d[4])) for a, b, d in drifts},
+                drift={(a, b): PairDrift(d[0], d[1], d[2], d[3], tuple(d[4])) for a, b, d in drifts},
                 changed=set(rest["changed"]),
                 look_again_s=-np.inf if rest["look_again_s"] is None else rest["look_again_s"],
             )

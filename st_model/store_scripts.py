@@ -5,37 +5,54 @@ Each script runs alone inside the server, so it is atomic for every other client
 
 from __future__ import annotations
 
-FLUSH = """
+COMMON = """
+local call = redis.call
+-- Whether the site fits: nil, or the error to reply. A new site gets the schema and, unless bin_s is '', the axes.
+local function misfit(schema_key, schema, axes_key, wanted)
+  local held = call('GET', schema_key)
+  if held and held ~= schema then return redis.error_reply('SCHEMA ' .. held) end
+  if wanted[1] ~= '' then
+    local names = {'bin_s', 'origin_s', 'bins', 'epoch_s', 'one'}
+    local axes = call('HMGET', axes_key, unpack(names))
+    for i = 1, 5 do
+      if axes[1] and axes[i] ~= wanted[i] then
+        return redis.error_reply(string.format('AXES bin_s %s, origin_s %s, bins %s, epoch_s %s, one %s',
+          axes[1], tostring(axes[2]), tostring(axes[3]), tostring(axes[4]), tostring(axes[5])))
+      end
+      if not axes[1] then call('HSET', axes_key, names[i], wanted[i]) end
+    end
+  end
+  if not held then call('SET', schema_key, schema) end
+end
+-- A script that fails half-way keeps what it wrote. So types are looked at before the first write.
+local function foreign(key, wanted)
+  local kind = call('TYPE', key).ok
+  return kind ~= wanted and kind ~= 'none'
+end
+-- Adds "bin count bin count ..." to the hash of one pair and epoch.
+local function count(key, text, lifetime, index, version, skip)
+  for bin, n in string.gmatch(text, '(%S+) (%S+)') do
+    -- a bin that returns to zero goes: add then retract leaves the very same hash
+    if call('HINCRBY', key, bin, n) == 0 then call('HDEL', key, bin) end
+  end
+  call('EXPIRE', key, lifetime)
+  call('ZADD', index, version, string.sub(key, skip))
+end
+"""
+
+FLUSH = (
+    COMMON
+    + """
 -- KEYS: schema, axes, version, index, batch, state, then one counts hash per pair and epoch
 -- ARGV: schema; bin_s, origin_s, bins, epoch_s, one ('' = take them as they are); batch; lifetime_s; length of the key
 --       prefix before FROM:TO:EPOCH; state position ('' = none); number of state arguments; these as name, value
 --       pairs ('' = removed); then per counts hash "bin count bin count ..."
 -- Reply: {version, 1 if this call counted the batch, else 0}
-local call = redis.call
-local schema = call('GET', KEYS[1])
-if schema and schema ~= ARGV[1] then return redis.error_reply('SCHEMA ' .. schema) end
-if ARGV[2] ~= '' then
-  local axes = call('HMGET', KEYS[2], 'bin_s', 'origin_s', 'bins', 'epoch_s', 'one')
-  if not axes[1] then
-    call('HSET', KEYS[2], 'bin_s', ARGV[2], 'origin_s', ARGV[3], 'bins', ARGV[4], 'epoch_s', ARGV[5], 'one', ARGV[6])
-  else
-    for i = 1, 5 do
-      if axes[i] ~= ARGV[i + 1] then
-        return redis.error_reply(string.format('AXES bin_s %s, origin_s %s, bins %s, epoch_s %s, one %s',
-          axes[1], tostring(axes[2]), tostring(axes[3]), tostring(axes[4]), tostring(axes[5])))
-      end
-    end
-  end
-end
-if not schema then call('SET', KEYS[1], ARGV[1]) end
+local wrong = misfit(KEYS[1], ARGV[1], KEYS[2], {ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]})
+if wrong then return wrong end
 local done = tonumber(call('GET', KEYS[5]) or '0')
 if tonumber(ARGV[7]) <= done then return {tonumber(call('GET', KEYS[3]) or '0'), 0} end
 
--- A script that fails half-way keeps what it wrote. So the types are looked at before the first count is written.
-local function foreign(key, wanted)
-  local kind = call('TYPE', key).ok
-  return kind ~= wanted and kind ~= 'none'
-end
 if foreign(KEYS[4], 'zset') then return redis.error_reply('WRONGTYPE ' .. KEYS[4]) end
 for k = 6, #KEYS do
   if foreign(KEYS[k], 'hash') then return redis.error_reply('WRONGTYPE ' .. KEYS[k]) end
@@ -53,17 +70,10 @@ if ARGV[10] ~= '' then
   call('EXPIRE', KEYS[6], lifetime)
 end
 local skip, offset = tonumber(ARGV[9]) + 1, 12 + states - 7
-for k = 7, #KEYS do
-  local key = KEYS[k]
-  for bin, count in string.gmatch(ARGV[offset + k], '(%S+) (%S+)') do
-    -- a bin that returns to zero goes: add then retract leaves the very same hash
-    if call('HINCRBY', key, bin, count) == 0 then call('HDEL', key, bin) end
-  end
-  call('EXPIRE', key, lifetime)
-  call('ZADD', KEYS[4], version, string.sub(key, skip))
-end
+for k = 7, #KEYS do count(KEYS[k], ARGV[offset + k], lifetime, KEYS[4], version, skip) end
 return {version, 1}
 """
+)
 
 RESERVE = """
 -- KEYS: counter; ARGV: how many, an id known to be in use. A counter that fell back (an old backup was restored)
