@@ -22,6 +22,8 @@ class RankingScores:
     rank1, rank5, rank10  share of the queries with a correct image among the first k (CMC)
     mAP_trapezoid         precision averaged over the trapezoids under the curve (code published with Market-1501)
     mAP_standard          precision at each correct image, averaged
+    mINP                  correct images / rank of the last of them, averaged: what finding them all costs (Ye et al.,
+                          "Deep Learning for Person Re-identification: A Survey and Outlook", TPAMI 2022)
     """
 
     rank1: float
@@ -29,6 +31,7 @@ class RankingScores:
     rank10: float
     mAP_trapezoid: float
     mAP_standard: float
+    mINP: float = 0.0
 
     def as_dict(self) -> dict[str, float]:
         """Plain numbers by name."""
@@ -112,7 +115,7 @@ def evaluate_ranking(
     first = np.searchsorted(people[by_person], query_people, "left")
     last = np.searchsorted(people[by_person], query_people, "right")
     hits = np.zeros(3)
-    trapezoid = standard = 0.0
+    trapezoid = standard = penalty = 0.0
     for query, row in enumerate(scores):
         own = by_person[first[query] : last[query]]  # ascending rows: the sort is stable
         elsewhere = cameras[own] != query_cameras[query]
@@ -124,9 +127,10 @@ def evaluate_ranking(
         one_trapezoid, one_standard = average_precision(positions)
         trapezoid += one_trapezoid
         standard += one_standard
+        penalty += len(positions) / float(positions[-1] + 1)
     n = len(query_people)
     rank1, rank5, rank10 = (hits / n).tolist()
-    return RankingScores(rank1, rank5, rank10, trapezoid / n, standard / n)
+    return RankingScores(rank1, rank5, rank10, trapezoid / n, standard / n, penalty / n)
 
 
 def _positions(scores: NDArray[np.float32], correct: NDArray[np.intp], junk: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -2,10 +2,12 @@
 
 Two images that are among each other's nearest probably show one person, and so do two images with the same such
 neighbours. Exact: the sets and sums are those of the published code, kept as sparse rows instead of a dense square, so
-that beside the distances themselves only some hundred numbers per image are held.
+that beside the distances themselves only some hundred numbers per image are held, and of the distances a few rows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,27 +31,82 @@ def rerank(distances: Floats, n_queries: int, k1: int = K1, k2: int = K2, weight
     Raises ValueError when a value does not fit.
     """
     n = len(distances)
-    if distances.shape != (n, n) or not 0 < n_queries < n:
+    if distances.shape != (n, n):
         raise ValueError(f"distances must be square with queries first, got {distances.shape} and {n_queries} queries")
+    return rerank_rows(lambda start, stop: distances[start:stop], n, n_queries, k1, k2, weight)
+
+
+def rerank_rows(
+    rows: Callable[[int, int], Floats],
+    n: int,
+    n_queries: int,
+    k1: int = K1,
+    k2: int = K2,
+    weight: float = WEIGHT,
+    *,
+    chunk_rows: int = 1024,
+) -> Floats:
+    """`rerank` without the square: `rows(start, stop)` gives (stop - start, n) distances seen from these pictures.
+
+    Of n pictures only `chunk_rows` rows are held at once, and of the result (Q, G). Each row is asked for twice, those
+    of queries three times, and must come out the same. Raises ValueError when a value does not fit.
+    """
+    if not 0 < n_queries < n:
+        raise ValueError(f"need queries and a gallery, got {n_queries} queries of {n} pictures")
     if not (1 <= k2 <= k1 + 1 < n and 0 <= weight <= 1):
         raise ValueError(
             f"need 1 <= k2 <= k1 + 1 < {n} rows and a weight in [0, 1], got k1 {k1}, k2 {k2}, weight {weight}"
         )
     near = np.empty((n, k1 + 1), np.intp)
-    furthest = np.empty(n, distances.dtype)
-    for i, row in enumerate(distances):
-        near[i] = smallest(row, k1 + 1)
-        furthest[i] = row.max()
+    furthest: Floats = np.empty(n)
+    for start, block in _blocks(rows, n, chunk_rows):
+        if start == 0:
+            furthest = furthest.astype(block.dtype)
+        for i, row in enumerate(block, start):
+            near[i] = smallest(row, k1 + 1)
+            furthest[i] = row.max()
     if not np.isfinite(furthest).all():
         raise ValueError("distances must be finite")
     furthest[furthest == 0] = 1.0  # a row of zeros stays a row of zeros
-    encoding = _encode(distances, furthest, near, k1)
+    encoding = _encode(rows, furthest, near, k1, chunk_rows)
     encoding = (_pick(near[:, :k2], n) @ encoding).tocsr()
     encoding.data /= k2
     out = _jaccard(encoding, n_queries)
     out *= 1 - weight
-    out += weight * distances[:n_queries, n_queries:] / furthest[:n_queries, None]
+    for start, block in _blocks(rows, n_queries, chunk_rows):
+        stop = start + len(block)
+        out[start:stop] += weight * block[:, n_queries:] / furthest[start:stop, None]
     return out
+
+
+def cosine_rows(features: Floats, device: str = "cpu") -> Callable[[int, int], Floats]:
+    """Rows for `rerank_rows`: squared Euclidean distances 2 - 2 cosine among (N, D) unit rows.
+
+    device  "cpu", or "cuda:0" to multiply there
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        held = torch.from_numpy(features).to(device)
+
+        def on_gpu(start: int, stop: int) -> Floats:
+            block: Floats = torch.addmm(held.new_full((1, 1), 2.0), held[start:stop], held.T, alpha=-2.0).cpu().numpy()
+            return block
+
+        return on_gpu
+
+    def on_cpu(start: int, stop: int) -> Floats:
+        block: Floats = features[start:stop] @ features.T
+        block *= -2
+        block += 2
+        return block
+
+    return on_cpu
+
+
+def _blocks(rows: Callable[[int, int], Floats], stop: int, chunk_rows: int) -> Iterator[tuple[int, Floats]]:
+    for start in range(0, stop, chunk_rows):
+        yield start, rows(start, min(start + chunk_rows, stop))
 
 
 def _pick(columns: NDArray[np.intp], n: int) -> sparse.csr_array:
@@ -65,7 +122,9 @@ def _mutual(near: NDArray[np.intp], k: int) -> sparse.csr_array:
     return forward.multiply(forward.T).tocsr()
 
 
-def _encode(distances: Floats, furthest: Floats, near: NDArray[np.intp], k1: int) -> sparse.csr_array:
+def _encode(
+    rows: Callable[[int, int], Floats], furthest: Floats, near: NDArray[np.intp], k1: int, chunk_rows: int
+) -> sparse.csr_array:
     """Rows of weights over each image's expanded reciprocal neighbours; each row sums to 1 (equations 4, 5 and 10)."""
     mutual, half = _mutual(near, k1), _mutual(near, int(np.around(k1 / 2)))
     size = np.diff(half.indptr)
@@ -78,8 +137,12 @@ def _encode(distances: Floats, furthest: Floats, near: NDArray[np.intp], k1: int
     expanded = (mutual + joining @ half).tocsr()
     expanded.sort_indices()
     row = np.repeat(np.arange(len(near)), np.diff(expanded.indptr))
-    values = np.exp(-distances[row, expanded.indices] / furthest[row])
-    total = np.bincount(row, values, minlength=len(near)).astype(distances.dtype)
+    values = np.empty(len(row), furthest.dtype)
+    for start, block in _blocks(rows, len(near), chunk_rows):
+        first, last = expanded.indptr[start], expanded.indptr[start + len(block)]
+        inside = row[first:last]
+        values[first:last] = np.exp(-block[inside - start, expanded.indices[first:last]] / furthest[inside])
+    total = np.bincount(row, values, minlength=len(near)).astype(furthest.dtype)
     return sparse.csr_array((values / total[row], expanded.indices, expanded.indptr), shape=mutual.shape)
 
 

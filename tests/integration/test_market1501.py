@@ -166,9 +166,10 @@ def test_re_ranking_with_the_junk_rows(names, surrogate, density, expected):
     joint += 2
     scores = -rerank(joint.T, len(queries))
     wanted = expected[0]["published_code"]["joint_rerank"]
-    for name, value in rate(scores, queries, gallery).items():
+    found = rate(scores, queries, gallery)
+    for name in found.keys() - {"mINP"}:  # not among the published figures
         tolerance = expected[0]["tolerance"]["rerank_mAP" if "mAP" in name else "rerank_rank"]
-        assert value == pytest.approx(wanted[name], abs=tolerance), name
+        assert found[name] == pytest.approx(wanted[name], abs=tolerance), name
 
 
 # Floors: just below what was measured (rank-1 / standard mAP .9948 / .8914, .9936 / .9348, .9476 / .7117); the

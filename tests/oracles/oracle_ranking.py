@@ -9,8 +9,8 @@ def ranked(scores):
 
 
 def evaluate(scores, query_people, query_cameras, gallery_people, gallery_cameras):
-    """(rank1, rank5, rank10, trapezoid mAP, standard mAP)."""
-    sums = [0.0] * 5
+    """(rank1, rank5, rank10, trapezoid mAP, standard mAP, mINP)."""
+    sums = [0.0] * 6
     for query, row in enumerate(scores):
         list_of_correct = []
         position = 0
@@ -32,4 +32,5 @@ def evaluate(scores, query_people, query_cameras, gallery_people, gallery_camera
             before = i / position if position else 1.0
             sums[3] += (before + precision) / 2 / n
             sums[4] += precision / n
+        sums[5] += n / (list_of_correct[-1] + 1)
     return [value / len(query_people) for value in sums]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oracles import oracle_ranking, oracle_reranking
 
 from reid.ranking import evaluate_ranking, match_topk, smallest
-from reid.reranking import rerank
+from reid.reranking import rerank, rerank_rows
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -66,3 +66,5 @@ def test_re_ranking_equals_the_oracle(seed, ks, tied):
     slow = oracle_reranking.rerank(distances.tolist(), n_queries, k1, k2, 0.3)
     assert np.array_equal(distances, before)
     assert np.abs(fast - np.array(slow)).max() < 1e-12
+    chunk = int(rng.integers(1, n + 1))
+    assert np.array_equal(rerank_rows(lambda a, b: distances[a:b], n, n_queries, k1, k2, 0.3, chunk_rows=chunk), fast)
