@@ -23,7 +23,7 @@ from pipeline.door import (
     stop_on_signals,
 )
 from pipeline.door_privacy import correct
-from pipeline.door_reid import export_model
+from pipeline.door_reid import export_model, test_reid
 from pipeline.door_tables import tables_app
 
 app = typer.Typer(
@@ -140,31 +140,6 @@ def evaluate(
         show(score_table(result))
 
 
-@app.command("test-reid")
-def test_reid(
-    train: Annotated[Path, typer.Option("--train", metavar="NAMES.txt", help="names of the training images")],
-    query: Annotated[Path, typer.Option("--query", metavar="NAMES.txt", help="names of the queries")],
-    gallery: Annotated[Path, typer.Option("--gallery", metavar="NAMES.txt", help="names of the gallery")],
-    query_features: Annotated[Path, typer.Option("--query-features", metavar="Q.npy", help="(N, D), a row per query")],
-    gallery_features: Annotated[Path, typer.Option("--gallery-features", metavar="G.npy", help="(N, D)")],
-    sequence_lengths: Annotated[Path, typer.Option("--sequence-lengths", metavar="L.json", help='{"c1s1": frames}')],
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="write the rows to this file")] = None,
-    train_features: Annotated[
-        Path | None, typer.Option("--train-features", metavar="T.npy", help="adds the slope that labels would give")
-    ] = None,
-) -> None:
-    """Market-1501 from file names and features: cosine, published and calibrated joint score, with re-ranking."""
-    from pipeline.atomic import write_json_atomic
-    from pipeline.market import rows_table
-    from pipeline.market import test_reid as rows_of
-
-    with clear_errors():
-        rows = rows_of(train, query, gallery, query_features, gallery_features, sequence_lengths, train_features)
-        if json_file:
-            write_json_atomic(json_file, rows)
-    show(rows_table(rows))
-
-
 @app.command()
 def replay(
     source: Annotated[Path, typer.Argument(metavar="RUN|SIGHTINGS.parquet", help="what to feed to the matcher again")],
@@ -271,6 +246,7 @@ def models(as_json: AsJson = False) -> None:
 
 # Commands kept in files of their own: one line each.
 app.command("correct")(correct)
+app.command("test-reid")(test_reid)
 app.command("export-model")(export_model)
 
 

@@ -6,7 +6,7 @@ BAD_INPUT, STORAGE = 2, 3
 
 _CODES = {
     "detectors.": {"DetectorError": BAD_INPUT, "RecordedError": BAD_INPUT},
-    "reid.": {"EncoderError": BAD_INPUT},
+    "reid.": {"EncoderError": BAD_INPUT, "ImageFileError": BAD_INPUT, "DatasetError": BAD_INPUT},
     "st_model.": {
         "StoreError": STORAGE,
         "LedgerError": BAD_INPUT,
@@ -31,6 +31,7 @@ _CODES = {
         "EvaluationError": BAD_INPUT,
         "MotFileError": BAD_INPUT,
         "MarketTestError": BAD_INPUT,
+        "ImageTestError": BAD_INPUT,
         "JournalError": BAD_INPUT,
         "OutputError": STORAGE,
     },
