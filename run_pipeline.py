@@ -24,6 +24,7 @@ from pipeline.door import (
 )
 from pipeline.door_privacy import correct
 from pipeline.door_reid import export_model, test_reid
+from pipeline.door_results import report
 from pipeline.door_tables import tables_app
 
 app = typer.Typer(
@@ -248,6 +249,7 @@ def models(as_json: AsJson = False) -> None:
 app.command("correct")(correct)
 app.command("test-reid")(test_reid)
 app.command("export-model")(export_model)
+app.command("report")(report)
 
 
 def main() -> None:

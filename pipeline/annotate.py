@@ -28,7 +28,7 @@ _GOLDEN = 0.6180339887498949  # the most irrational step: hues of neighbouring i
 # Ids a Fibonacci number apart get nearly one hue. Dark, middle, bright in turn tells those 5, 8, 13, 34 and 55 apart
 # (also for a colour-blind eye), strong and pale those 21 apart.
 _TONES = ((0.36, 0.90), (0.56, 0.95), (0.80, 0.95), (0.40, 0.50), (0.62, 0.50), (0.84, 0.50))  # lightness, saturation
-_UTC_FROM_S = 1e9  # a site time from here on (2001) is UTC; smaller ones count from the recording's zero
+UTC_FROM_S = 1e9  # a site time from here on (2001) is UTC; smaller ones count from the recording's zero
 
 
 @lru_cache(maxsize=4096)
@@ -51,7 +51,7 @@ def clock_text(time_s: float) -> str:
     >>> clock_text(1_763_800_000.5)
     '2025-11-22 08:26:40.5 UTC'
     """
-    if time_s >= _UTC_FROM_S:
+    if time_s >= UTC_FROM_S:
         return f"{datetime.fromtimestamp(int(time_s), UTC):%Y-%m-%d %H:%M:%S}.{int(time_s * 10) % 10} UTC"
     sign, tenths = ("-" if time_s < 0 else ""), int(abs(time_s) * 10)
     return f"{sign}{tenths // 36000:02d}:{tenths // 600 % 60:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"

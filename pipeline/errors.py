@@ -33,6 +33,7 @@ _CODES = {
         "MarketTestError": BAD_INPUT,
         "ImageTestError": BAD_INPUT,
         "JournalError": BAD_INPUT,
+        "RunFolderError": BAD_INPUT,
         "OutputError": STORAGE,
     },
 }

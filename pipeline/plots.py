@@ -5,7 +5,6 @@ matplotlib's object interface on the Agg canvas: needs no screen, touches no glo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.annotate import person_colour
 from pipeline.atomic import atomic
+from pipeline.site_order import with_numbers
 from st_model.calibration import Reliability
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def plot_graph(
 
     The `MAX_ARROWS` strongest are drawn, and the title says so. Raises OutputError when the file cannot be written.
     """
-    names = sorted({name for pair in edges for name in pair}, key=_with_numbers)
+    names = sorted({name for pair in edges for name in pair}, key=with_numbers)
     crowded = len(names) > 12
     arrows = sorted((pair for pair in edges if pair[0] != pair[1]), key=lambda pair: (-edges[pair][0], pair))
     side_in = 5.0 if len(names) < 8 else min(7.0 + 0.15 * max(len(names) - 12, 0), 14.0)
@@ -230,11 +230,6 @@ def plot_graph(
     if not edges:
         axes.text(0, 0, without, ha="center", color=_GREY)
     _save(figure, path)
-
-
-def _with_numbers(name: str) -> list[tuple[int, str]]:
-    """Sort key that puts camera 2 before camera 10."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _often(often: float, median_s: float | None) -> str:

@@ -105,13 +105,17 @@ def run(
     failed = {**refused, **{name: state.error for name, state in health.items() if state.error}}
     frames = max(site.frames, 1)
 
+    starts_s: dict[str, float] = {}
+
     def summary(outputs: Mapping[str, Any]) -> dict[str, Any]:
         return {
             **_describe(config, engines, health),
             "table_version": version,
             "counters": {**site.counters(), **outputs, "degraded_s": store.degraded_s},
+            "alarms": [asdict(alarm) for alarm in site.alarms],
             "failed_cameras": failed,
             "interrupted": interrupted,
+            "video_start_s": starts_s,
             "speed": {
                 "camera_frames": site.frames,
                 "processing_wall_s": processing["wall_s"],
@@ -127,6 +131,7 @@ def run(
     # Pictures and videos may take long: the answer is out before.
     write_json_atomic(folder / "run.json", summary(counts))
     counts |= write_outputs(config, folder, sources, store.tables, clock, on_progress, site.frames, site.now_s)
+    starts_s |= counts.pop("video_start_s", {})
     result = summary(counts)
     write_json_atomic(folder / "run.json", result)
     write_report(folder)

@@ -35,7 +35,8 @@ class VideoWriter:
         self.path = Path(path)
         self._container: Any = None
         self._stream: Any = None
-        self._first_s = 0.0
+        self.first_s: float | None = None
+        """Site time of the first picture, None before there is one."""
         self._last_pts = -1
         self._key_pts = 0
 
@@ -48,7 +49,7 @@ class VideoWriter:
         try:
             if self._container is None:
                 self._open(image.shape[1] // 2 * 2, image.shape[0] // 2 * 2)
-                self._first_s = time_s
+                self.first_s = time_s
             width, height = self._stream.width, self._stream.height
             if image.shape[:2] != (height, width):
                 even = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
@@ -56,7 +57,7 @@ class VideoWriter:
             # OpenCV converts in a quarter of the time that libswscale takes.
             planes: Any = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)
             frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-            pts = max(round((time_s - self._first_s) / TIME_BASE), self._last_pts + 1)
+            pts = max(round((time_s - (self.first_s or 0.0)) / TIME_BASE), self._last_pts + 1)
             frame.pts, frame.time_base = pts, TIME_BASE
             if (pts - self._key_pts) * TIME_BASE >= KEYFRAME_S:
                 frame.pict_type, self._key_pts = PictureType.I, pts
