@@ -5,6 +5,7 @@ Errors::
     SourceError (OSError)           any of these; one line that names the camera, the source and what to do
       SourceNotFound                no such file, or a folder (also FileNotFoundError)
       NotAVideo                     empty, damaged, of another kind, without pictures (also ValueError)
+      NotAllowed                    the camera refuses user or password (also PermissionError)
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,10 @@ class SourceNotFound(SourceError, FileNotFoundError):
 
 class NotAVideo(SourceError, ValueError):
     """The source is there, but holds no picture that can be decoded."""
+
+
+class NotAllowed(SourceError, PermissionError):
+    """The camera refuses user or password."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +59,7 @@ class Source:
     offset_s   added to every time of this camera, to set its clock right
     detect_hz  use about this many frames per second of media time; None: all
     stride     use every n-th frame
+    transport  RTSP: `tcp`, or `udp`, which loses packets in silence
 
     >>> Source("door", "rtsp://admin:secret@10.0.0.7/main").label
     'rtsp://***@10.0.0.7/main'
@@ -64,6 +71,7 @@ class Source:
     offset_s: float = 0.0
     detect_hz: float | None = None
     stride: int = 1
+    transport: Literal["tcp", "udp"] = "tcp"
 
     def __post_init__(self) -> None:
         if not self.camera:
@@ -90,6 +98,34 @@ _LIVE_SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "udp://", "rtp://", "srt://")
 
 
 @dataclass
+class LiveHealth:
+    """What became of a live camera so far.
+
+    state        connecting, live, stalled, backing off or failed (pipeline/camera_state.py)
+    reconnects   how often it came back after it had been live
+    tries        attempts in a row that led to nothing lasting
+    seconds      state -> seconds spent in it
+    clock        where capture times come from: `sender` (RTCP sender reports) or `arrival`
+    jumps        how often its clock or its time stamps jumped
+    drift_s      by how much its clock drifted, all drifts added
+    late         frames that came too late for their time and were moved up to the present of the others
+    keyless      packets passed over while waiting for a key frame
+    reason       why it was lost last; None while all is well
+    """
+
+    state: str = "connecting"
+    reconnects: int = 0
+    tries: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    clock: str = "arrival"
+    jumps: int = 0
+    drift_s: float = 0.0
+    late: int = 0
+    keyless: int = 0
+    reason: str | None = None
+
+
+@dataclass
 class CameraHealth:
     """What became of a camera so far. Written while it is read; counts cover what is decoded, used or not."""
 
@@ -105,6 +141,7 @@ class CameraHealth:
     warning: str | None = None  # read, but not as it should be (a file that was cut off)
     error: str | None = None  # why it could not be opened or read on
     ended: bool = False
+    live: LiveHealth | None = None  # of a live camera
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from functools import partial
@@ -51,7 +50,7 @@ def read_paced(source: Source, health: CameraHealth) -> Generator[tuple[Frame, f
     """As `read_frames`, each frame with the distance in seconds at which frames of this camera usually follow."""
     with closing(_open(source)) as opened:
         health.fps = opened.info.fps
-        base_s = source.offset_s + (time.time() if source.live else source.start_s)
+        base_s = source.offset_s + source.start_s
         clock = MediaClock(1.0 / (health.fps or _DEFAULT_FPS))
         pace = Pace(source.detect_hz) if source.detect_hz is not None else None
         for index, (raw_s, to_bgr) in enumerate(opened.pictures(health)):
@@ -68,16 +67,16 @@ def read_paced(source: Source, health: CameraHealth) -> Generator[tuple[Frame, f
             yield Frame(source.camera, index, time_s, to_bgr()), period_s
         if not health.frames_read:
             raise NotAVideo(
-                _line(source, "no frame could be decoded", "It is damaged or empty; record or copy it again")
+                line(source, "no frame could be decoded", "It is damaged or empty; record or copy it again")
             )
         media_s = (health.last_s or 0.0) - base_s + clock.period_s
         missing_s = (opened.info.duration_s or 0.0) - media_s
         if missing_s > max(1.0, 2 * clock.period_s):
             what = f"ends {missing_s:.1f} s before the end that its header promises"
-            health.warning = _line(source, what, "It was cut off or damaged; all that is there was read")
+            health.warning = line(source, what, "It was cut off or damaged; all that is there was read")
 
 
-def _line(source: Source, what: str, advice: str) -> str:
+def line(source: Source, what: str, advice: str) -> str:
     return f"camera {source.camera}: {source.label}: {what}. {advice}."
 
 
@@ -86,8 +85,8 @@ def _local_path(source: Source) -> Path | None:
     return None if "://" in uri else Path(uri)
 
 
-def _open(source: Source) -> _Video | _Webcam:
-    return _Webcam(source) if source.uri.isdigit() else _Video(source)
+def _open(source: Source) -> _Video | Webcam:
+    return Webcam(source) if source.uri.isdigit() else _Video(source)
 
 
 class _Video:
@@ -113,12 +112,12 @@ class _Video:
             # "from None": libav's own error carries the uri, password and all, into any traceback
             raise _open_error(source, error) from None
         try:
-            self._stream = _video_stream(source, self._container)
+            self._stream = video_stream(source, self._container)
             # One thread: with frame threads a small picture costs 40 % more CPU (0.81 against 0.56 ms, 300 x 576
             # H.264, 2 cores), and cameras already are decoded beside each other.
             self._stream.thread_type = "NONE"
             self._stream.codec_context.thread_count = 1
-            self.info = _info(self._stream, self._container)
+            self.info = info_of(self._stream, self._container)
         except BaseException:
             self._container.close()
             raise
@@ -127,42 +126,14 @@ class _Video:
         self._container.close()
 
     def pictures(self, health: CameraHealth) -> Iterator[_Picture]:
-        """All decodable pictures with their time stamps, in seconds since the stream began (live: since now)."""
-        import av
-        from av.video.reformatter import VideoReformatter
-
-        reformatter = VideoReformatter()  # kept: the scaler is set up once, not per frame (0.6 against 1.7 ms)
-        decoded_size: tuple[int, int] | None = None
-
-        def to_bgr(frame: Any) -> NDArray[np.uint8]:
-            quarter_turns = round(frame.rotation / 90) % 4
-            width, height = health.size or (0, 0)
-            if quarter_turns % 2:
-                width, height = height, width
-            try:
-                picture = reformatter.reformat(frame, width=width, height=height, format="bgr24", threads=1)
-                bgr = np.asarray(picture.to_ndarray(), np.uint8)
-            except (av.FFmpegError, ValueError) as error:
-                what = f"pixel format {frame.format.name} cannot be turned into an image ({_reason(error)})"
-                raise NotAVideo(_line(self._source, what, "Re-encode it, e.g. as H.264")) from None
-            return np.ascontiguousarray(np.rot90(bgr, quarter_turns)) if quarter_turns else bgr
-
-        began_s = time.monotonic()
+        """All decodable pictures with their time stamps, in seconds since the stream began."""
+        to_bgr = ToBgr(self._source, health)
         first_raw_s: float | None = None
-        for frame, raw_s, earliest_s in self._decode(health):
-            size = (frame.width, frame.height)
-            if decoded_size is None:
+        for number, (frame, raw_s, earliest_s) in enumerate(self._decode(health)):
+            if not number:
                 first_raw_s = earliest_s
-                sideways = round(frame.rotation / 90) % 2
-                health.size = (size[1], size[0]) if sideways else size
-            elif size != decoded_size:
-                health.size_changes += 1
-            decoded_size = size
-            if self._source.live:
-                raw_s = time.monotonic() - began_s
-            elif raw_s is not None:
-                raw_s -= first_raw_s or 0.0
-            yield raw_s, partial(to_bgr, frame)
+            to_bgr.look_at(frame)
+            yield None if raw_s is None else raw_s - (first_raw_s or 0.0), partial(to_bgr, frame)
 
     def _decode(self, health: CameraHealth) -> Iterator[tuple[Any, float | None, float | None]]:
         """Decoded frames, their raw time, and the earliest time of all packets so far (also those that failed)."""
@@ -174,8 +145,8 @@ class _Video:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, OSError) as error:  # not damage, which shows in decoding: no more bytes come
-                what, advice = f"cannot be read on ({_reason(error)})", "Check the disk or the network"
-                raise SourceError(_line(self._source, what, advice)) from None
+                what, advice = f"cannot be read on ({reason_of(error)})", "Check the disk or the network"
+                raise SourceError(line(self._source, what, advice)) from None
             if packet is None:
                 return
             stamp = packet.pts if packet.pts is not None else packet.dts
@@ -193,14 +164,51 @@ class _Video:
                 yield frame, None if stamp is None else float(stamp * frame.time_base), earliest_s
 
 
-class _Webcam:
-    """A webcam by its number, through OpenCV: PyAV's wheels come without the systems' capture devices."""
+class ToBgr:
+    """Turns a camera's decoded pictures into upright BGR images of the size of its first one."""
+
+    def __init__(self, source: Source, health: CameraHealth) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._source, self._health = source, health
+        self._reformatter = VideoReformatter()  # kept: the scaler is set up once, not per frame (0.6 against 1.7 ms)
+        self._decoded_size: tuple[int, int] | None = None
+
+    def look_at(self, frame: Any) -> None:
+        """Note the size of the next picture, whether it will be used or not."""
+        size = (frame.width, frame.height)
+        upright = (size[1], size[0]) if round(frame.rotation / 90) % 2 else size
+        if self._health.size is None:
+            self._health.size = upright
+        elif size != (self._decoded_size or size) or (self._decoded_size is None and upright != self._health.size):
+            self._health.size_changes += 1
+        self._decoded_size = size
+
+    def __call__(self, frame: Any) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 BGR. Raises NotAVideo for a pixel format that is unknown."""
+        import av
+
+        quarter_turns = round(frame.rotation / 90) % 4
+        width, height = self._health.size or (0, 0)
+        if quarter_turns % 2:
+            width, height = height, width
+        try:
+            picture = self._reformatter.reformat(frame, width=width, height=height, format="bgr24", threads=1)
+            bgr = np.asarray(picture.to_ndarray(), np.uint8)
+        except (av.FFmpegError, ValueError) as error:
+            what = f"pixel format {frame.format.name} cannot be turned into an image ({reason_of(error)})"
+            raise NotAVideo(line(self._source, what, "Re-encode it, e.g. as H.264")) from None
+        return np.ascontiguousarray(np.rot90(bgr, quarter_turns)) if quarter_turns else bgr
+
+
+class Webcam:
+    """A webcam by its number, through OpenCV: one call for the capture devices of every system."""
 
     def __init__(self, source: Source) -> None:
         import cv2
 
         self._source = source
-        missing = SourceNotFound(_line(source, "no such webcam", "Check that it is plugged in and used by nobody else"))
+        missing = SourceNotFound(line(source, "no such webcam", "Check that it is plugged in and used by nobody else"))
         if sys.platform == "linux" and not Path(f"/dev/video{int(source.uri)}").exists():
             raise missing  # before OpenCV fills the screen with the attempts of all its back ends
         self._capture = cv2.VideoCapture(int(source.uri))
@@ -214,45 +222,44 @@ class _Webcam:
 
     def pictures(self, health: CameraHealth) -> Iterator[_Picture]:
         health.size = (self.info.width, self.info.height)
-        began_s = time.monotonic()
         while self._capture.grab():
-            yield time.monotonic() - began_s, lambda: np.asarray(self._capture.retrieve()[1], np.uint8)
-        raise SourceError(_line(self._source, "the webcam sends no more pictures", "Check its cable"))
+            yield None, lambda: np.asarray(self._capture.retrieve()[1], np.uint8)
+        raise SourceError(line(self._source, "the webcam sends no more pictures", "Check its cable"))
 
 
 def _check_file(source: Source, path: Path) -> None:
     try:
         if path.is_dir():
-            raise SourceNotFound(_line(source, "is a folder, not a video", "Name the file in it"))
+            raise SourceNotFound(line(source, "is a folder, not a video", "Name the file in it"))
         size = path.stat().st_size
         with path.open("rb"):
             pass
     except SourceError:
         raise
     except FileNotFoundError:
-        raise SourceNotFound(_line(source, "no such file", "Check the path")) from None
+        raise SourceNotFound(line(source, "no such file", "Check the path")) from None
     except OSError as error:
-        raise SourceError(_line(source, f"cannot be opened ({_reason(error)})", "Check its permissions")) from None
+        raise SourceError(line(source, f"cannot be opened ({reason_of(error)})", "Check its permissions")) from None
     if size == 0 and path.is_file():
-        raise NotAVideo(_line(source, "is empty (0 bytes)", "Copy or record it again"))
+        raise NotAVideo(line(source, "is empty (0 bytes)", "Copy or record it again"))
 
 
 def _open_error(source: Source, error: Exception) -> SourceError:
     path = _local_path(source)
     if path is None:
         advice = "Check address, user, password and network"
-        return SourceError(_line(source, f"cannot be opened ({_reason(error)})", advice))
+        return SourceError(line(source, f"cannot be opened ({reason_of(error)})", advice))
     with path.open("rb") as file:
         head = file.read(12)
     if head[4:8] == b"ftyp":
         what = "is an MP4 without a readable index: it was cut off, or its recorder never closed it"
-        return NotAVideo(_line(source, what, "Copy it again, or rebuild its index with a repair tool such as untrunc"))
+        return NotAVideo(line(source, what, "Copy it again, or rebuild its index with a repair tool such as untrunc"))
     if isinstance(error, EOFError):
-        return NotAVideo(_line(source, "ends before its first picture", "Copy or record it again"))
-    return NotAVideo(_line(source, f"is not a video ({_reason(error)})", _GIVE_A_VIDEO))
+        return NotAVideo(line(source, "ends before its first picture", "Copy or record it again"))
+    return NotAVideo(line(source, f"is not a video ({reason_of(error)})", _GIVE_A_VIDEO))
 
 
-def _video_stream(source: Source, container: Any) -> Any:
+def video_stream(source: Source, container: Any) -> Any:
     import av
 
     # "tty" is libav's player for ANSI art: it takes any text for a video
@@ -260,12 +267,12 @@ def _video_stream(source: Source, container: Any) -> Any:
     streams = [s for s in streams if not s.disposition & av.stream.Disposition.attached_pic]  # the cover of a song
     if not streams:
         if container.streams.audio:
-            raise NotAVideo(_line(source, "has sound but no pictures", _GIVE_A_VIDEO))
-        raise NotAVideo(_line(source, "holds no pictures", _GIVE_A_VIDEO))
+            raise NotAVideo(line(source, "has sound but no pictures", _GIVE_A_VIDEO))
+        raise NotAVideo(line(source, "holds no pictures", _GIVE_A_VIDEO))
     return max(streams, key=lambda s: (s.width or 0) * (s.height or 0))
 
 
-def _info(stream: Any, container: Any) -> SourceInfo:
+def info_of(stream: Any, container: Any) -> SourceInfo:
     duration_s: float | None = None
     if stream.duration is not None and stream.time_base is not None:
         duration_s = float(stream.duration * stream.time_base)
@@ -281,5 +288,5 @@ def _rate(fps: Any) -> float | None:
     return float(fps) if fps and 0.01 <= fps <= 240 else None
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     return redact(getattr(error, "strerror", None) or str(error) or type(error).__name__)
