@@ -20,7 +20,8 @@ function byHash() {
 
 for (const id of ["find", "by", "order"]) byId(id).addEventListener("input", refresh);
 byId("find").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && view.rows.length) openCard(view.rows[0]);
+  // Prevented, or the same key press would press the card's close button, which has the focus by then.
+  if (event.key === "Enter" && view.rows.length) { event.preventDefault(); openCard(view.rows[0]); }
   if (event.key === "ArrowDown") { event.preventDefault(); box.focus(); choose(0); }
 });
 document.addEventListener("keydown", (event) => {

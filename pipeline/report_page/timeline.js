@@ -92,6 +92,7 @@ function fitting(pen, text, room) {
 const draw = atMostOnceAFrame(() => {
   const pen = penFor(paper, seen.width, seen.height);
   drawRows(pen, seen.width, seen.height, view.rows, box.scrollTop, view.low, view.high);
+  [box.dataset.from, box.dataset.to] = [clock(view.low, { tenths: true }), clock(view.high, { tenths: true })];
   drawOverview();
 });
 
