@@ -22,9 +22,11 @@ from pipeline.door import (
     show,
     stop_on_signals,
 )
-from pipeline.door_privacy import correct
+from pipeline.door_privacy import correct, forget
 from pipeline.door_reid import export_model, test_reid
 from pipeline.door_results import report
+from pipeline.door_search import search
+from pipeline.door_site import match, worker
 from pipeline.door_tables import tables_app
 
 app = typer.Typer(
@@ -66,6 +68,9 @@ def run(
     save: Annotated[bool, typer.Option("--save/--no-save", "--video/--no-video", help="write annotated videos")] = True,
     override: Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, repeatable")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing run folder")] = False,
+    for_s: Annotated[
+        float | None, typer.Option("--for", metavar="SECONDS", min=0, help="live cameras: end after so long")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the run's summary as JSON")] = False,
 ) -> None:
     """Watch several cameras and give every person one ID."""
@@ -73,13 +78,15 @@ def run(
 
     with clear_errors():
         extra = {"site": site, "device": device, "detector.conf": conf, "output.video": None if save else False}
-        settings = load_config(
-            config,
-            sources=source or (),
-            overrides=override or (),
-            extra={k: v for k, v in extra.items() if v is not None},
-        )
-        raise typer.Exit(_run(settings, _run_folder(out, settings.output.dir, overwrite), fresh, as_json))
+
+
+        def load() -> Any:
+            given = {k: v for k, v in extra.items() if v is not None}
+            return load_config(config, sources=source or (), overrides=override or (), extra=given)
+
+        settings = load()
+        folder = _run_folder(out, settings.output.dir, overwrite)
+        raise typer.Exit(_run(settings, folder, fresh, as_json, for_s, load if config else None))
 
 
 @app.command()
@@ -247,9 +254,13 @@ def models(as_json: AsJson = False) -> None:
 
 # Commands kept in files of their own: one line each.
 app.command("correct")(correct)
+app.command("forget")(forget)
 app.command("test-reid")(test_reid)
 app.command("export-model")(export_model)
+app.command("search")(search)
 app.command("report")(report)
+app.command("worker")(worker)
+app.command("match")(match)
 
 
 def main() -> None:

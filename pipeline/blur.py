@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.hidden_boxes import CameraBoxes, StayBoxes, read_hidden_boxes
+from pipeline.hidden_boxes import CameraBoxes, StayBoxes, grown, read_erased_boxes, read_hidden_boxes
 from pipeline.journal import read_facts
 
 Image = NDArray[np.uint8]
@@ -29,6 +29,7 @@ LEAST_CELL_PX = 4.0  # far away a tenth of a body is a pixel: nothing would be a
 FACE_SURE = 0.35  # low: a face too many hidden costs nothing
 FACE_INPUT_PX = 160  # a head is enlarged to about this before faces are looked for; YuNet finds none below 10 px
 FACE_HOLD_S = 1.0  # who showed a face is hidden by the head this long, when the face is not found again
+ERASED_GROW = 0.12  # hands and feet reach out of a detector's box
 LEAST_HEAD_PX = 12  # a smaller head is hidden whole: no detector finds its face
 
 log = logging.getLogger(__name__)
@@ -84,19 +85,28 @@ def fill(image: Image, box: NDArray[np.float32], grey: int = 96) -> None:
 class Hider:
     """Hides the people of one camera. Ask it for pictures in order of time.
 
-    how    "none" changes nothing
-    faces  the face detector of `load_faces`; without one, heads are hidden where faces were asked for
+    how     "none" changes nothing
+    faces   the face detector of `load_faces`; without one, heads are hidden where faces were asked for
+    erased  people who were forgotten: nothing of them is left, whatever `how` says
     """
 
-    def __init__(self, how: Blur, stays: Sequence[StayBoxes], faces: Any = None) -> None:
+    def __init__(
+        self, how: Blur, stays: Sequence[StayBoxes], faces: Any = None, erased: Sequence[StayBoxes] = ()
+    ) -> None:
         self._how, self._boxes, self._faces = how, CameraBoxes(list(stays)), faces
+        self._erased = CameraBoxes(list(erased))
         self._face_s: dict[int, float] = {}
 
     def hide(self, image: Image, time_s: float) -> Image:
         """The picture (H, W, 3) with people hidden; changed in place where it may be written to."""
-        if self._how == "none":
+        gone = [grown(box, ERASED_GROW, ERASED_GROW) for _, box in self._erased.at(time_s)]
+        if self._how == "none" and not gone:
             return image
         image = image if image.flags.writeable else image.copy()
+        for box in gone:
+            fill(image, box)
+        if self._how == "none":
+            return image
         found = self._boxes.at(time_s)
         if self._how == "faces" and self._faces is not None:
             regions = [region for who, box in found for region in self._face_regions(image, who, box, time_s)]
@@ -175,14 +185,22 @@ def hiders(run_dir: Path, cameras: Sequence[str], how: Blur | None = None) -> di
     Raises FileNotFoundError, JournalError, PrivacyError.
     """
     how = blur_of(run_dir) if how is None else how
+    erased = read_erased_boxes(run_dir)
+    if erased is None:
+        raise PrivacyError(f"{run_dir}: somebody was forgotten in this run; it is not drawn from its sources again")
     if how == "none":
-        return {camera: Hider("none", ()) for camera in cameras}
+        return {camera: Hider("none", (), erased=erased.get(camera, ())) for camera in cameras}
     if how == "faces" and load_faces() is None:
         log.warning("no face detector is here (identrix models: yunet): heads are hidden instead of faces")
         how = "heads"
     stays = read_hidden_boxes(run_dir)
     # Cameras are drawn side by side, and a detector holds the size of its last picture: one each.
-    return {camera: Hider(how, stays.get(camera, ()), load_faces() if how == "faces" else None) for camera in cameras}
+    return {
+        camera: Hider(
+            how, stays.get(camera, ()), load_faces() if how == "faces" else None, erased=erased.get(camera, ())
+        )
+        for camera in cameras
+    }
 
 
 def hide_crop(crop: Image, how: Blur, faces: Any = None) -> Image:

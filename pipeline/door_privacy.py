@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.door import DONE, AsJson, clear_errors, progress
+from pipeline.door import AsJson, clear_errors, progress
 
 ACTIONS = ("merge", "split", "undo", "list", "redraw")
 SiteSet = Annotated[list[str] | None, typer.Option("--set", help="settings of the site, redis.url=... say; repeatable")]
@@ -95,4 +95,51 @@ def _check_action(action: str, words: list[str], into: str | None) -> None:
         raise EditError("--into goes with split only")
 
 
-__all__ = ["ACTIONS", "DONE", "correct"]
+def forget(
+    what: Annotated[
+        list[str], typer.Argument(metavar="[RUN]... WHO", help="run folders of one site, then the person (P7)")
+    ],
+    site: Annotated[str | None, typer.Option("--site", help="without a run: forget in this site's Redis only")] = None,
+    remove_videos: Annotated[
+        bool, typer.Option("--remove-videos", help="remove the runs' videos instead of writing them again")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    override: SiteSet = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a person: from run folders, their reports and videos, and from the site's Redis. There is no way back."""
+    from pipeline.config import load_match_config
+    from pipeline.forget import forget as forget_in_runs
+    from pipeline.forget import forget_in_site
+    from pipeline.journal import to_json
+    from pipeline.run_edit import EditError
+
+    *runs, who = what
+    with clear_errors():
+        if bool(runs) == bool(site):
+            raise EditError("say the run folders and then the person, or --site SITE and the person")
+        if not yes:
+            place = " and ".join(runs) or f"the Redis of site {site}"
+            typer.confirm(f"Erase {who} from {place}? This cannot be undone.", abort=True)
+        if site:
+            config = load_match_config({"site": site}, overrides=override or ())
+            entries = forget_in_site(config, who)
+            typer.echo(json.dumps({"redis": entries}) if as_json else f"forgotten: {entries} entries of Redis")
+            return
+        with progress(quiet=as_json) as on_progress:
+            found = forget_in_runs(
+                [Path(run) for run in runs],
+                who,
+                remove_videos=remove_videos,
+                overrides=override or (),
+                on_progress=on_progress,
+            )
+    if as_json:
+        typer.echo(json.dumps(to_json(found), indent=1))
+        return
+    for run, count in found.stays.items():
+        videos = f"; videos {found.videos[run]}" if run in found.videos else ""
+        typer.echo(f"{run}: {count} stays forgotten{videos}")
+    typer.echo(f"{found.redis} entries of Redis forgotten")
+    if found.unknown:
+        typer.echo("not looked into (no files of ours): " + ", ".join(found.unknown))

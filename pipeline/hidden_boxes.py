@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.atomic import atomic
-from pipeline.journal import NOBODY, JournalError
+from pipeline.journal import NOBODY, JournalError, read_facts
 from pipeline.tracks_table import read_tracks
 
-FILE = "hidden_boxes.parquet"
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FILE, ERASED_FILE = "hidden_boxes.parquet", "erased_boxes.parquet"
+_CORNERS = ("x1", "y1", "x2", "y2")
 HOLD_S = 0.6  # a track is shown a few frames after the person appears, and ends a moment before they are gone
 GAP_S = 5.0  # a longer hole in one stay is no detector's blink: in it the person may be anywhere
 GROW = 0.25  # share of its width that a held box grows by on each side: people walk sideways through pictures
@@ -75,10 +80,11 @@ class CameraBoxes:
         return [(track_id, box) for track_id, box in found if box is not None]
 
 
-def grown(box: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-    """A box with `share` of its width added on each side."""
+def grown(box: NDArray[np.float32], wider: float, higher: float = 0.0) -> NDArray[np.float32]:
+    """A box with a share of its width added on each side, and of its height above and below."""
     x1, y1, x2, y2 = box.tolist()
-    return np.array([x1 - share * (x2 - x1), y1, x2 + share * (x2 - x1), y2], np.float32)
+    dx, dy = wider * (x2 - x1), higher * (y2 - y1)
+    return np.array([x1 - dx, y1 - dy, x2 + dx, y2 + dy], np.float32)
 
 
 def write_hidden_boxes(run_dir: Path, boxes: Mapping[str, NDArray[np.void]]) -> None:
@@ -103,16 +109,66 @@ def read_hidden_boxes(run_dir: Path) -> dict[str, list[StayBoxes]]:
 
     Raises FileNotFoundError when the run has no tracks, JournalError for a damaged file.
     """
+    path = Path(run_dir) / FILE
+    return _by_stay(_read(path) if path.is_file() else read_tracks(run_dir))
+
+
+def read_erased_boxes(run_dir: Path) -> dict[str, list[StayBoxes]] | None:
+    """Camera -> boxes that nobody may be seen in, because who was there was forgotten. They bear no id.
+
+    None: somebody was forgotten and their boxes were not kept. Raises JournalError.
+    """
+    path = Path(run_dir) / ERASED_FILE
+    if path.is_file():
+        return _by_stay(_read(path))
+    return None if read_facts(run_dir).get("forgotten") else {}
+
+
+def erase_boxes(run_dir: Path, stays: set[tuple[str, int]]) -> None:
+    """Keep the boxes of some stays as boxes to be painted over: without ids, beside those kept before.
+
+    Raises OutputError, JournalError.
+    """
+    before, held = read_erased_boxes(run_dir) or {}, read_hidden_boxes(run_dir)
+    rows: list[dict[str, Any]] = []
+    number = 0
+    for known in (before, {c: [s for s in held[c] if (c, s.track_id) in stays] for c in held}):
+        for camera, found in known.items():
+            for stay in found:
+                number += 1
+                for time_s, box in zip(stay.times_s.tolist(), stay.boxes.tolist(), strict=True):
+                    rows.append(
+                        {
+                            "camera": camera,
+                            "time_s": time_s,
+                            "track_id": number,
+                            **dict(zip(_CORNERS, box, strict=True)),
+                        }
+                    )
+    _write(Path(run_dir) / ERASED_FILE, rows)
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = Path(run_dir) / FILE
+    fields = [("camera", pa.string()), ("time_s", pa.float64()), ("track_id", pa.int64())]
+    schema = pa.schema(fields + [(name, pa.float32()) for name in _CORNERS])
+    with atomic(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
+
+
+def _read(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
-        table = pq.read_table(path) if path.is_file() else read_tracks(run_dir)
+        return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
         raise JournalError(f"{path} is not a readable Parquet file: {error}") from error
+
+
+def _by_stay(table: pa.Table) -> dict[str, list[StayBoxes]]:
     if not table.num_rows:
         return {}
     cameras, tracks = np.array(table["camera"].to_pylist()), table["track_id"].to_numpy()

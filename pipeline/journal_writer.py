@@ -6,6 +6,7 @@ the middle is cut off when a journal is opened again.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 import time
@@ -66,6 +67,8 @@ class RunJournal:
         except OSError as error:
             raise output_error(self._folder, error) from error
         self._box_paths: dict[str, Path] = {}
+        self._held = os.open(self._folder, os.O_RDONLY)  # says that a run writes here, however it ends
+        fcntl.flock(self._held, fcntl.LOCK_SH)
 
     def boxes(
         self,
@@ -121,6 +124,9 @@ class RunJournal:
                 for descriptor in self._files.values():
                     os.close(descriptor)
                 self._files.clear()
+                if self._held >= 0:
+                    os.close(self._held)
+                    self._held = -1
 
     def __enter__(self) -> RunJournal:
         return self

@@ -27,6 +27,8 @@ _FILES = (
     "tracks.csv",
     "tracks.parquet",
     "hidden_boxes.parquet",
+    "erased_boxes.parquet",
+    ".edit.lock",
     "stays.csv",
     "transitions.csv",
     "sightings.parquet",
@@ -37,7 +39,7 @@ _FILES = (
     "tables_end.json",
     "report.html",
 )
-_FOLDERS = ("journal", ".journal-finished", "tracks", "video", "plots")
+_FOLDERS = ("journal", ".journal-finished", "tracks", "video", "plots", "by_hand")
 
 
 def check_writable(folder: Path) -> None:
@@ -62,19 +64,25 @@ def remove_run(folder: Path) -> None:
         raise output_error(folder, error) from error
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a path inside a run folder is of a file that a run writes.
+
+    >>> is_ours(Path("tracks/a.txt")), is_ours(Path("notes.txt"))
+    (True, False)
+    """
+    return path.parts[0] in (*_FILES, *_FOLDERS)
+
+
 def write_tracks_of(
     config: Config,
     folder: Path,
     sources: Sequence[Source],
-    decisions: Sequence[Decision],
-    corrections: Sequence[Correction],
     clock: StageClock,
 ) -> dict[str, Any]:
     """Turn the journal into the final files, one MOT file for every source; returns counts. Raises OutputError."""
     with clock.stage("finish"):
         finished = finish_run(
             folder,
-            final_ids(decisions, corrections),
             fill_gaps_s=config.output.fill_gaps_s,
             smooth_s=config.output.smooth_s,
             keep_boxes=config.privacy.blur != "none",

@@ -25,28 +25,36 @@ def is_stale(run_dir: Path) -> bool:
 def redraw(run_dir: Path, on_progress: Progress = lambda stage, done, total: None) -> Sequence[Path]:
     """Write the videos again with the ids as they are now; returns their paths.
 
-    Raises EditError when the sources are not where they were, or when somebody was forgotten in this run: drawn from
-    the sources they would be in the picture again. OutputError, JournalError.
+    Who was forgotten stays a grey box. Raises EditError when the sources are not where they were, PrivacyError,
+    OutputError, JournalError.
     """
     check_finished(run_dir)
-    facts = read_facts(run_dir)
-    if facts.get("forgotten"):
-        raise EditError(
-            f"{run_dir}: somebody was forgotten in this run; its videos are not drawn from the sources again"
-        )
     sources = sources_of(run_dir)
     missing = [source.camera for source in sources if not Path(source.uri).is_file()]
     if missing or not sources:
         raise EditError(f"{run_dir}: the sources of {', '.join(missing) or 'its cameras'} are not where they were")
+    with locked(run_dir):
+        return draw_videos(run_dir, on_progress)
+
+
+def sources_are_here(run_dir: Path) -> bool:
+    """Whether every camera of the run can be read again."""
+    cameras = read_facts(run_dir).get("config", {}).get("cameras", [])
+    sources = sources_of(run_dir)
+    return len(sources) == len(cameras) > 0 and all(Path(source.uri).is_file() for source in sources)
+
+
+def draw_videos(run_dir: Path, on_progress: Progress) -> Sequence[Path]:
+    """Write the videos from the sources. Call it under the run's lock. Raises EditError, PrivacyError, OutputError."""
     from pipeline.render import render_videos
 
+    facts = read_facts(run_dir)
     last_s = [camera.get("last_s") for camera in facts.get("cameras", {}).values()]
     until_s = max((s for s in last_s if s is not None), default=math.inf)
     frames = facts.get("counters", {}).get("camera_frames")
-    with locked(run_dir):
-        videos = render_videos(
-            run_dir, sources, until_s=until_s, on_progress=lambda n: on_progress("drawing videos", n, frames)
-        )
+    videos = render_videos(
+        run_dir, sources_of(run_dir), until_s=until_s, on_progress=lambda n: on_progress("drawing videos", n, frames)
+    )
     if videos.errors:
         raise EditError("\n".join(videos.errors.values()))
     return videos.paths

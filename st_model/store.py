@@ -285,6 +285,21 @@ class Store:
             self._rewrite_file()
         return gone
 
+    def compact(self) -> None:
+        """Let the server write its append-only file anew, and wait: what was erased is not in it any more."""
+        self._rewrite_file()
+        deadline_s = time.monotonic() + _REWRITE_S
+        with translated(self.place, self.site):
+            while time.monotonic() < deadline_s:
+                state = self._redis.info("persistence")
+                if not state.get("aof_rewrite_in_progress") and not state.get("aof_rewrite_scheduled"):
+                    return
+                time.sleep(0.02)
+        raise StoreError(
+            f"site {self.site!r} at {self.place}: erased, but the server has not written its append-only file anew "
+            f"within {_REWRITE_S:.0f} s: let it do BGREWRITEAOF"
+        )
+
     def _rewrite_file(self) -> None:
         from redis import RedisCluster
 
