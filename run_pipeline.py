@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,13 +19,14 @@ from pipeline.door import (
     clear_errors,
     log_to_stderr,
     progress,
+    reread_on_hangup,
     say,
     show,
     stop_on_signals,
 )
-from pipeline.door_privacy import correct, forget
+from pipeline.door_privacy import correct, forget, retain
 from pipeline.door_reid import export_model, test_reid
-from pipeline.door_results import report
+from pipeline.door_results import export, report
 from pipeline.door_search import search
 from pipeline.door_site import match, worker
 from pipeline.door_tables import tables_app
@@ -78,7 +80,6 @@ def run(
 
     with clear_errors():
         extra = {"site": site, "device": device, "detector.conf": conf, "output.video": None if save else False}
-
 
         def load() -> Any:
             given = {k: v for k, v in extra.items() if v is not None}
@@ -255,10 +256,12 @@ def models(as_json: AsJson = False) -> None:
 # Commands kept in files of their own: one line each.
 app.command("correct")(correct)
 app.command("forget")(forget)
+app.command("retain")(retain)
 app.command("test-reid")(test_reid)
 app.command("export-model")(export_model)
 app.command("search")(search)
 app.command("report")(report)
+app.command("export")(export)
 app.command("worker")(worker)
 app.command("match")(match)
 
@@ -268,12 +271,18 @@ def main() -> None:
     app()
 
 
-def _run(settings: Any, folder: Path, fresh: bool, as_json: bool) -> int:
+def _run(
+    settings: Any, folder: Path, fresh: bool, as_json: bool, for_s: float | None, load: Callable[[], Any] | None
+) -> int:
     from pipeline.runner import run as run_site
+    from pipeline.runner import source_of
 
-    with progress(quiet=as_json) as on_progress, stop_on_signals() as stop:
+    live = all(source_of(camera).live for camera in settings.cameras)
+    with progress(quiet=as_json) as on_progress, stop_on_signals() as stop, reread_on_hangup(live and load) as reread:
         try:
-            result = run_site(settings, folder, fresh=fresh, stop=stop, on_progress=on_progress)
+            result = run_site(
+                settings, folder, fresh=fresh, stop=stop, for_s=for_s, reread=reread, on_progress=on_progress
+            )
         except BaseException:
             if (folder / "journal").is_dir():
                 say(f"what was seen until then is kept: identrix finish {folder}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass as validated
 
+from pipeline.camera_state import LiveSettings
 from pipeline.tracking import TrackerSettings
 from st_model.hypotheses import MatchSettings
 from st_model.transitions import TableSettings
@@ -44,6 +45,8 @@ class Camera(_Section):
     offset_s: float = 0.0
     detect_hz: float | None = Field(default=None, gt=0, le=240)
     stride: int = Field(default=1, ge=1)
+    transport: Literal["tcp", "udp"] = "tcp"
+    area: str = Field(default="main", min_length=1, max_length=64, pattern=r"^[\w.-]+$")
 
     @field_validator("name")
     @classmethod
@@ -103,13 +106,25 @@ class Redis(_Section):
 
 
 class Output(_Section):
-    """What is written."""
+    """What is written. Of live cameras, whose pictures come once:
+
+    segment_s   video is written in files of so many seconds
+    keep_hours  older ones are removed; null: none
+    delay_s     pictures wait so long, compressed, for the ids of the people in them
+    buffer_mb   so much memory may wait in all; beyond it pictures are drawn with what is known
+    part_hours  tracks and decisions are finished in parts of so many hours, so that memory has an end
+    """
 
     dir: Path = Path("runs")
     video: bool = True
     plots: bool = True
     fill_gaps_s: float = Field(default=1.0, ge=0)
     smooth_s: float = Field(default=0.2, ge=0)
+    segment_s: float = Field(default=600.0, ge=1)
+    keep_hours: float | None = Field(default=None, gt=0)
+    delay_s: float = Field(default=5.0, ge=0, le=120)
+    buffer_mb: float = Field(default=512.0, ge=1)
+    part_hours: float = Field(default=24.0, gt=0)
 
 
 class Privacy(_Section):
@@ -132,14 +147,48 @@ class Retention(_Section):
     redis_days: float = Field(default=90.0, gt=0)
 
 
+class Streams(_Section):
+    """How workers and matchers of a live site talk to each other through Redis.
+
+    most_sightings  messages that may wait to be decided; beyond it workers keep theirs on disk
+    most_decisions  decisions and events that are kept to be read
+    patience_s      how long a matcher waits for a camera that says nothing at all
+    lease_s         after how long a silent matcher is taken for dead
+    settle_s        how long a worker that ends waits for the last decisions
+    """
+
+    most_sightings: int = Field(default=100_000, ge=10)
+    most_decisions: int = Field(default=100_000, ge=10)
+    patience_s: float = Field(default=30.0, gt=0)
+    lease_s: float = Field(default=5.0, ge=0.5, le=60)
+    settle_s: float = Field(default=20.0, ge=0)
+
+
+class Metrics(_Section):
+    """Where Prometheus finds `/metrics`, `/healthz` and `/readyz`: nowhere unless a port is given (0: any free one)."""
+
+    port: int | None = Field(default=None, ge=0, le=65535)
+    host: str = "127.0.0.1"
+
+
+class Events(_Section):
+    """Where else events go. `match` always writes them to the site's Stream; `run` does with `stream: true`."""
+
+    stream: bool = False
+    mqtt: str | None = Field(default=None, pattern=r"^mqtts?://")
+    topic: str = Field(default="identrix", pattern=r"^[^#+]+$")
+
+
 if TYPE_CHECKING:
     Tracker = TrackerSettings
     Match = MatchSettings
     Tables = TableSettings
+    Live = LiveSettings
 else:  # the same classes, but strict about unknown keys and types
     Tracker = validated(TrackerSettings, config=_STRICT)
     Match = validated(MatchSettings, config=_STRICT)
     Tables = validated(TableSettings, config=_STRICT)
+    Live = validated(LiveSettings, config=_STRICT)
 
 
 class MatchConfig(_Section):
@@ -154,6 +203,9 @@ class MatchConfig(_Section):
     match: Match = Field(default_factory=Match)
     tables: Tables = Field(default_factory=Tables)
     redis: Redis = Redis()
+    streams: Streams = Streams()
+    metrics: Metrics = Metrics()
+    events: Events = Events()
     retention: Retention = Retention()
 
     @property
@@ -171,6 +223,7 @@ class Config(MatchConfig):
     tracker: Tracker = Field(default_factory=Tracker)
     output: Output = Output()
     privacy: Privacy = Privacy()
+    live: Live = Field(default_factory=Live)
 
     @field_validator("cameras")
     @classmethod

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
 @dataclass
 class StageClock:
-    """Adds up wall seconds per stage.
+    """Adds up wall seconds per stage; `observe` hears of each time, too.
 
     >>> clock = StageClock()
     >>> with clock.stage("detect"):
@@ -20,6 +20,7 @@ class StageClock:
     """
 
     wall_s: dict[str, float] = field(default_factory=dict)
+    observe: Callable[[str, float], None] | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -28,7 +29,10 @@ class StageClock:
         try:
             yield
         finally:
-            self.wall_s[name] = self.wall_s.get(name, 0.0) + time.perf_counter() - begin
+            took_s = time.perf_counter() - begin
+            self.wall_s[name] = self.wall_s.get(name, 0.0) + took_s
+            if self.observe is not None:
+                self.observe(name, took_s)
 
     def milliseconds_per(self, count: int) -> dict[str, float]:
         """Wall milliseconds per item, when `count` items went through each stage."""

@@ -85,7 +85,8 @@ for _ = 1, tonumber(take()) do
   call('XDEL', KEYS[8], entry)
 end
 for _ = 1, tonumber(take()) do
-  call('XADD', KEYS[9], 'MAXLEN', '~', most_decisions, '*', 'k', take(), 'm', take())
+  local n = call('HINCRBY', KEYS[7], 'said', 1)  -- so that a reader sees when it has missed some
+  call('XADD', KEYS[9], 'MAXLEN', '~', most_decisions, '*', 'n', n, 'k', take(), 'm', take())
 end
 call('EXPIRE', KEYS[9], lifetime)
 for _ = 1, tonumber(take()) do call('XADD', KEYS[10], 'MAXLEN', '~', most_events, '*', 'm', take()) end

@@ -144,7 +144,10 @@ class SiteStream:
         return {name.decode(): int(n) for name, n in found.items()}
 
     def decisions(self, after: str, most: int = 500, wait_s: float = 0.0) -> list[Entry]:
-        """Entries of `decisions` after an id ("0": from the start), oldest first; fields `k` (kind) and `m`."""
+        """Entries of `decisions` after an id ("0": from the start), oldest first.
+
+        Fields: `n` rises by one, `k` is the kind, `m` the content.
+        """
         return self._after("decisions", after, most, wait_s)
 
     def events(self, after: str, most: int = 500, wait_s: float = 0.0) -> list[Entry]:
@@ -155,12 +158,6 @@ class SiteStream:
         """Id of the newest entry of `decisions`, "0" when there is none."""
         with self.store.translated():
             found = self._redis.xrevrange(self._of["decisions"], count=1)
-        return found[0][0].decode() if found else "0"
-
-    def first_decision(self) -> str:
-        """Id of the oldest entry of `decisions` that is kept, "0" when there is none."""
-        with self.store.translated():
-            found = self._redis.xrange(self._of["decisions"], count=1)
         return found[0][0].decode() if found else "0"
 
     def time_s(self) -> float:
@@ -224,6 +221,7 @@ class SiteStream:
             for name, value in self._redis.hscan_iter(self._of["match"], count=_CHUNK):
                 entries[name.decode()] = value
         position = entries.pop("position", b"0").decode()
+        entries.pop("said", None)
         return State(position, entries)
 
     def claim(self) -> list[Entry]:

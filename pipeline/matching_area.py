@@ -1,0 +1,344 @@
+"""The active matcher of one area: reads what workers say, decides, and stores each turn in one step.
+
+Nothing here survives in memory only. After any trouble (Redis was away and came back with an older state, another
+matcher took over) it is thrown away and loaded again, which is also how a standby takes over and how a restart goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.events import events_of
+from pipeline.freezing import tables_for
+from pipeline.listening import Listening
+from pipeline.messages import Mark, MessageError, WorkerSaid, packed_decision, unpacked_said
+from st_model.counts import Counts, increments_of, summed
+from st_model.drift import Alarm
+from st_model.live_state import StateKeeper
+from st_model.matcher import OnlineMatcher, Outcome
+from st_model.saved_state import StateChange
+from st_model.sightings import Sighting
+from st_model.site_stream import Entry, SiteStream, Turn
+from st_model.transitions import Increment, TransitionTables
+
+log = logging.getLogger(__name__)
+
+_OWN = "site:"
+"""Entries of the state that are not the matcher's memory: `site:WORKER` -> number, session, marks, outages."""
+_SPARE_IDS = 200
+_NEWS_S = 5.0
+_DIM_SAID = "other embeddings than its site's"
+
+
+@dataclass
+class Worker:
+    """What is known of a worker: its session, its last message, how far its cameras have come."""
+
+    session: str
+    number: int
+    marks: dict[str, Mark] = field(default_factory=dict)
+    outages: tuple[tuple[str, float, float], ...] = ()
+    heard_s: float = 0.0  # monotonic; of this process, not saved
+
+
+@dataclass
+class Tally:
+    """What happened since it was last asked, for logs and metrics."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    entries: int = 0
+    sightings: int = 0
+    refused: int = 0
+
+    def numbers(self) -> dict[str, int]:
+        """Counts of what happened."""
+        numbers = Counter[str](decision.kind for outcome in self.outcomes for decision in outcome.decisions)
+        numbers += Counter(correction.kind for outcome in self.outcomes for correction in outcome.corrections)
+        numbers += Counter(entries=self.entries, sightings=self.sightings, refused=self.refused)
+        return dict(numbers)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.outcomes, self.entries, self.sightings, self.refused = [], 0, 0, 0
+
+
+class MatchingArea:
+    """An area as long as this process is active in it.
+
+    config   of the site; its cameras of this area are waited for
+    stream   of the area, leased: `fence` is what `lease` gave
+    patience how long a camera that says nothing is waited for, seconds; from now for those never heard
+
+    Raises a StoreError, SnapshotError.
+    """
+
+    def __init__(self, config: Config, stream: SiteStream, fence: int) -> None:
+        self.config, self.stream, self.fence = config, stream, fence
+        self.expected = frozenset(camera.name for camera in config.cameras if camera.area == stream.area)
+        self.began_s = time.monotonic()
+        self.tally = Tally()
+        saved = stream.load()
+        self.turn = int(saved.position)
+        own = {name[len(_OWN) :]: json.loads(v) for name, v in saved.entries.items() if name.startswith(_OWN)}
+        area = own.pop("", {})
+        self.workers = {name: _worker_from(row, self.began_s) for name, row in own.items()}
+        outages = tuple(outage for worker in self.workers.values() for outage in worker.outages)
+        self._known: Counts = {}
+        self._version, self._news_s = 0, time.monotonic()
+        self.tables = self._load_tables()
+        self.keeper = StateKeeper()
+        state = None
+        memory = {name: v for name, v in saved.entries.items() if not name.startswith(_OWN)}
+        if memory:
+            state, self.keeper = StateKeeper.load(memory, config.tables, outages)
+            for pair, drift in state.drift.items():
+                self.tables.set_trust(pair, 0.0 if drift.alarmed else 1.0)
+        self.ids: list[int] = []
+        self.highest_id = 0
+        self.matcher = OnlineMatcher(config.match, self._next_id, self.tables, outages, state)
+        self.listening = Listening(self.matcher, area.get("until_s", -math.inf))
+        self.dim: int | None = area.get("dim")
+        self._area: dict[str, Any] = area
+        self._changed: set[str] = set()
+        self._forgotten: set[str] = set()
+        self._held: dict[str, tuple[str, int, list[Sighting]]] = {}  # entry -> worker, number, sightings
+        self._done: list[tuple[str, str, int]] = []  # entry, worker, number: nothing in it waits
+        self._hear(stream.claim())
+
+    def step(self, most: int = 1000, wait_s: float = 0.2) -> Turn | None:
+        """Read what is new and decide what can be decided; what has to be stored now, None when there is nothing."""
+        entries = self.stream.read(most, wait_s)
+        self._hear(entries)
+        if len(self.ids) < len(self.matcher.state.waiting) + _SPARE_IDS:
+            self._reserve_ids(2 * len(self.matcher.state.waiting) + 4 * _SPARE_IDS)
+        until_s = self._until_s()
+        outcome = self.listening.advance(until_s) if until_s > self.listening.until_s else Outcome()
+        return self._turn_of(outcome)
+
+    @property
+    def holds(self) -> int:
+        """Entries that were read and are not stored as decided."""
+        return len(self._held) + len(self._done)
+
+    @property
+    def over(self) -> bool:
+        """Every camera has ended, everything is decided, and that is stored."""
+        return bool(self._area.get("ended")) and not self.holds
+
+    def stored(self, turn: Turn, version: int) -> None:
+        """The turn is stored."""
+        self.turn = turn.number
+        if turn.increments:
+            self._know(turn.increments)
+            if version == self._version + 1:
+                self._version = version
+
+    def news(self) -> None:
+        """Add to the tables what others (an import, a `run` on the same site) have counted. Raises a StoreError."""
+        if time.monotonic() - self._news_s < _NEWS_S:
+            return
+        self._news_s = time.monotonic()
+        fetched = self.stream.store.refresh(self._version)
+        changed = self._known.keys() | fetched.counts.keys() if fetched.complete else fetched.counts.keys()
+        news = []
+        for key in sorted(changed):
+            there, known = fetched.counts.get(key, {}), self._known.get(key, {})
+            for b in sorted(there.keys() | known.keys()):
+                if difference := there.get(b, 0) - known.get(b, 0):
+                    news.append(Increment(*key, b, difference))
+            self._known[key] = dict(there)
+        self._version = fetched.version
+        if news:
+            self.tables.add(news)
+
+    # ------------------------------------------------------------------------------------------------- hearing
+
+    def _hear(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self.tally.entries += 1
+            try:
+                said = unpacked_said(entry.fields["m"])
+            except (MessageError, KeyError) as error:
+                self._refuse(entry, "", 0, str(error))
+                continue
+            if said.encoder != self.config.reid.encoder:
+                why = f"encoder {said.encoder!r}, this matcher is set up for {self.config.reid.encoder!r}"
+                self._refuse(entry, said.worker, said.number, f"worker {said.worker}: {why}")
+                continue
+            self._hear_one(entry, said)
+
+    def _hear_one(self, entry: Entry, said: WorkerSaid) -> None:
+        worker = self.workers.get(said.worker)
+        if worker is None or worker.session != said.session:
+            self._begin_anew_if_over(said)
+            worker = self.workers[said.worker] = Worker(said.session, 0)
+        worker.number, worker.heard_s = said.number, time.monotonic()
+        worker.marks = dict(said.marks)
+        worker.outages = (*worker.outages, *said.outages)[-1000:]
+        for outage in said.outages:
+            self.matcher.add_outage(outage)
+        self._changed.add(said.worker)
+        fitting = []
+        for sighting in said.sightings:
+            self.dim = self.dim or len(sighting.embedding)
+            if len(sighting.embedding) == self.dim:
+                fitting.append(sighting)
+            else:
+                self.tally.refused += 1
+                log.error("worker %s: %s; a sighting of %s is left out", said.worker, _DIM_SAID, sighting.camera)
+        heard = self.listening.hear(fitting)
+        self.tally.sightings += len(heard)
+        if heard:
+            self._held[entry.id] = (said.worker, said.number, heard)
+        else:
+            self._done.append((entry.id, said.worker, said.number))
+
+    def _refuse(self, entry: Entry, worker: str, number: int, why: str) -> None:
+        self.tally.refused += 1
+        log.error("area %s: a message is left out: %s", self.stream.area, why)
+        self._done.append((entry.id, worker, number))
+
+    def _begin_anew_if_over(self, said: WorkerSaid) -> None:
+        """Every recording had ended, and now another one begins, earlier in time: nobody is remembered."""
+        earliest_s = min((mark.until_s for mark in said.marks.values()), default=math.inf)
+        if not self._ended() or earliest_s >= self.listening.until_s:
+            return
+        log.info("area %s: a new recording begins: everybody is forgotten, ids go on", self.stream.area)
+        self.matcher = OnlineMatcher(self.config.match, self._next_id, self.tables)
+        self.listening = Listening(self.matcher)
+        self._forgotten |= self.workers.keys()
+        self.workers.clear()
+        self.began_s = time.monotonic()
+
+    # ------------------------------------------------------------------------------------------------ deciding
+
+    def _until_s(self) -> float:
+        """Up to which site time everything has been said: the least of what the cameras say.
+
+        A camera that rests or has ended is not waited for, nor one that said nothing for `patience_s`.
+        """
+        now_s, patience_s = time.monotonic(), self.config.streams.patience_s
+        known: dict[str, tuple[Mark, float]] = {}
+        for worker in self.workers.values():
+            for camera, mark in worker.marks.items():
+                if camera not in known or worker.heard_s > known[camera][1]:
+                    known[camera] = (mark, worker.heard_s)
+        if self.expected - known.keys() and now_s - self.began_s < patience_s:
+            return -math.inf
+        marks = [mark for mark, _ in known.values()]
+        live = [
+            mark.until_s for mark, heard_s in known.values() if mark.state == "live" and now_s - heard_s < patience_s
+        ]
+        if live:
+            return min(live)
+        if not marks:
+            return -math.inf
+        return max(mark.until_s for mark in marks) + self.config.match.window_s
+
+    def _ended(self) -> bool:
+        states = {camera: mark.state for worker in self.workers.values() for camera, mark in worker.marks.items()}
+        return bool(states) and self.expected <= states.keys() and set(states.values()) == {"ended"}
+
+    def _turn_of(self, outcome: Outcome) -> Turn | None:
+        waiting = {id(sighting) for sighting in self.matcher.state.waiting}
+        decided: dict[str, Sighting] = {}
+        for entry, (worker, number, sightings) in list(self._held.items()):
+            if not any(id(sighting) in waiting for sighting in sightings):
+                self._done.append((entry, worker, number))
+                del self._held[entry]
+                decided |= {f"{s.camera}:{s.track_id}": s for s in sightings}
+        ended = self._ended() and not self._held
+        said = outcome.decisions or outcome.corrections or outcome.alarms
+        if not (self._done or said or ended != self._area.get("ended", False)):
+            return None
+        area = {"until_s": self.listening.until_s, "dim": self.dim, "ended": ended}
+        own = {name: self.workers[name] for name in self._changed if name in self.workers}
+        changed = {f"{_OWN}{name}": _packed_worker(worker) for name, worker in own.items()}
+        kept = {key: value for key, value in area.items() if value not in (None, -math.inf)}
+        changed[_OWN] = json.dumps(kept).encode()
+        memory = self.keeper.change(self.matcher.state, "turn")
+        removed = tuple(f"{_OWN}{name}" for name in self._forgotten - self.workers.keys())
+        turn = Turn(
+            self.turn + 1,
+            StateChange("turn", {**memory.changed, **changed}, memory.removed + removed),
+            [entry for entry, _, _ in self._done],
+            [*map(packed_decision, outcome.decisions), *map(packed_decision, outcome.corrections)],
+            events_of(self.config.site_name, self.stream.area, outcome, decided),
+            self._progress() | {"ended": int(ended)},
+            [] if self.config.frozen else outcome.increments,
+        )
+        self._area = area
+        self._done, self._changed, self._forgotten = [], set(), set()
+        self.tally.outcomes.append(outcome)
+        return turn
+
+    def _progress(self) -> dict[str, int]:
+        """Worker -> its last message before the first that waits."""
+        first: dict[str, int] = {}
+        for worker, number, _ in self._held.values():
+            first[worker] = min(number, first.get(worker, number))
+        names = {worker for _, worker, _ in self._done if worker in self.workers}
+        return {f"worker:{name}": first[name] - 1 if name in first else self.workers[name].number for name in names}
+
+    # -------------------------------------------------------------------------------------------- ids and tables
+
+    def _next_id(self) -> int:
+        return self.ids.pop()
+
+    def _reserve_ids(self, n: int) -> None:
+        first = self.stream.store.next_id(n, above=self.highest_id)
+        self.highest_id = first + n - 1
+        self.ids = [*range(self.highest_id, first - 1, -1), *self.ids]
+
+    def _load_tables(self) -> TransitionTables:
+        fetched = self.stream.store.refresh(0)
+        self._known = {key: dict(row) for key, row in fetched.counts.items()}
+        self._version = fetched.version
+        return tables_for(self.config, increments_of(fetched.counts))
+
+    def _know(self, increments: Sequence[Increment]) -> None:
+        for key, row in summed(increments).items():
+            known = self._known.setdefault(key, {})
+            for b, n in row.items():
+                known[b] = known.get(b, 0) + n
+
+    # ------------------------------------------------------------------------------------------------- looking
+
+    def alarms(self) -> list[Alarm]:
+        """Pairs of cameras whose transitions changed, as things stand."""
+        drift = self.matcher.state.drift
+        return [Alarm(pair, self.listening.until_s, True) for pair, d in sorted(drift.items()) if d.alarmed]
+
+    def facts(self) -> dict[str, Any]:
+        """How matching does, for members and metrics."""
+        state = self.matcher.state
+        return {
+            "until_s": self.listening.until_s if math.isfinite(self.listening.until_s) else None,
+            "turn": self.turn,
+            "people": len(state.gallery),
+            "open_stays": len(state.stays),
+            "waiting": len(state.waiting),
+            "late": self.listening.late,
+            "table_version": self._version,
+            "alarms": ["->".join(alarm.pair) for alarm in self.alarms()],
+        }
+
+
+def _packed_worker(worker: Worker) -> bytes:
+    marks = {c: [m.until_s if math.isfinite(m.until_s) else None, m.state] for c, m in worker.marks.items()}
+    row = {"session": worker.session, "number": worker.number, "marks": marks, "outages": worker.outages}
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _worker_from(row: dict[str, Any], now_s: float) -> Worker:
+    marks = {c: Mark(-math.inf if until is None else until, state) for c, (until, state) in row["marks"].items()}
+    outages = tuple((str(c), float(a), float(b)) for c, a, b in row["outages"])
+    return Worker(row["session"], row["number"], marks, outages, now_s)
