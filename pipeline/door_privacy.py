@@ -143,3 +143,43 @@ def forget(
     typer.echo(f"{found.redis} entries of Redis forgotten")
     if found.unknown:
         typer.echo("not looked into (no files of ours): " + ", ".join(found.unknown))
+
+
+def retain(
+    folder: Annotated[Path, typer.Argument(metavar="RUNS", help="a run folder, or the folder of many")] = Path("runs"),
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="site YAML: its retention for all of them, and its Redis")
+    ] = None,
+    override: Annotated[list[str] | None, typer.Option("--set", help="retention.videos_days=7 and the like")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go, remove nothing")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what is past its time: embeddings, sightings, videos, runs, and what Redis keeps (`retention` settings).
+
+    Without --config and --set every run is held to its own settings.
+    """
+    from pipeline.config import ConfigError, load_config, load_match_config
+    from pipeline.retention import expired, remove_expired, retain_in_redis, runs_in
+
+    with clear_errors():
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no such folder; give a run folder, or the folder that runs are in")
+        settings: Any = None
+        if config:
+            settings = load_config(config, overrides=override or ())
+        elif override:
+            settings = load_match_config({}, overrides=override)
+        runs = runs_in(folder)
+        found = expired(runs, settings.retention if settings else None)
+        if not dry_run:
+            found = remove_expired(found)
+        keys = retain_in_redis(settings) if config and settings and not dry_run else None
+    if as_json:
+        rows = [{"run": str(e.run), "what": e.what, "age_days": round(e.age_days, 2)} for e in found]
+        typer.echo(json.dumps({"runs": len(runs), "removed": rows, "dry_run": dry_run, "redis_keys": keys}, indent=1))
+        return
+    for item in found:
+        typer.echo(f"{item.run}: {item.what} ({item.age_days:.1f} days old){' would go' if dry_run else ' removed'}")
+    typer.echo(f"{len(runs)} runs looked at, {len(found)} things past their time")
+    if keys is not None:
+        typer.echo(f"{keys} keys of Redis were given their lifetime")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _VECTORS = ("embedding", "first_box", "last_box")
+_ERASED = b"identrix embeddings erased"
 _MAY_BE_NULL = ("first_box", "last_box")
 
 
@@ -84,11 +85,20 @@ def read_sightings(path: Path) -> list[Sighting]:
         raise SightingsFileError(f"{path} is not a readable Parquet file: {error}") from error
     required = set(_schema(1).names) - set(_MAY_BE_NULL)
     names = set(table.column_names)
+    if required - names == {"embedding"} and (table.schema.metadata or {}).get(_ERASED):
+        raise SightingsFileError(
+            f"{path}: its embeddings were erased when their retention ended; nothing can be matched"
+        )
     if required - names:
         raise SightingsFileError(f"{path} lacks the columns {sorted(required - names)}")
     if names - set(_schema(1).names):
         raise SightingsFileError(f"{path} has unknown columns {sorted(names - set(_schema(1).names))}")
     return _checked_sightings(path, table)
+
+
+def without_embeddings(table: pa.Table) -> pa.Table:
+    """The table without its embeddings; `read_sightings` will say that they were erased."""
+    return table.drop_columns(["embedding"]).replace_schema_metadata({_ERASED: b"1"})
 
 
 def _check_size(path: Path, metadata: Any) -> None:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from st_model.ledger import StayKey
 from st_model.live_state import StateKeeper
 from st_model.matcher import MatchSettings, OnlineMatcher
-from st_model.store import Store
+from st_model.store import Store, literal
 from st_model.store_errors import StoreError
 from st_model.transitions import TableSettings, TransitionTables
 
@@ -62,7 +61,7 @@ def erase_people(
 
 
 def _pattern(store: Store, short: str) -> str:
-    return re.sub(r"([\[\]*?\\])", r"\\\1", store.keys.of(short)) + "*"
+    return literal(store.keys.of(short)) + "*"
 
 
 def _short(store: Store, name: bytes) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -285,6 +286,17 @@ class Store:
             self._rewrite_file()
         return gone
 
+    def limit_lifetimes(self) -> int:
+        """Give keys that should end the store's lifetime, where they have a longer one or none; returns how many."""
+        rolling = ("counts:", "batch:", "state", "match:", "progress:", "sent:", "decisions:", "events", "members")
+        changed = 0
+        with translated(self.place, self.site):
+            for name in self._redis.scan_iter(match=literal(self._keys.of("")) + "*", count=1000):
+                short = name.decode().removeprefix(self._keys.of(""))
+                if short.startswith(rolling) and not 0 <= int(self._redis.ttl(name)) <= self._lifetime_s:
+                    changed += int(self._redis.expire(name, self._lifetime_s))
+        return changed
+
     def compact(self) -> None:
         """Let the server write its append-only file anew, and wait: what was erased is not in it any more."""
         self._rewrite_file()
@@ -314,6 +326,11 @@ class Store:
             while server.info("persistence")["aof_rewrite_in_progress"] and time.monotonic() < deadline_s:
                 time.sleep(0.02)
             server.bgrewriteaof()
+
+
+def literal(text: str) -> str:
+    """A text as a pattern of SCAN that matches just that."""
+    return re.sub(r"([\[\]*?\\])", r"\\\1", text)
 
 
 def _connect(url: str, timeout_s: float, key: str) -> Any:
