@@ -8,26 +8,28 @@
       weighted sum   w1 * local + w2 * global                 -> (N, P)
       head           Linear P -> E, length 1                  -> (N, E)      E = embedding_dim = 128
 
+With `branches` "local" or "global" the other branch and the attention are left out: the ablation of the design.
+
 This module needs torch and timm; import it where a network is really wanted.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from reid.encoders import EncoderError
+from reid.network_files import fill, read_network, write_network
 
 METADATA_KEY = "identrix.dual_backbone"
+BRANCHES = ("both", "local", "global")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Architecture:
     local_backbone, global_backbone  timm names; any two models with a pooled feature vector fit
     height_px, width_px              input size; position embeddings of a transformer are interpolated to it
     projection_dim, embedding_dim    P and E of the module's drawing
+    branches                         "both", or the only one there is
     """
 
     local_backbone: str = "resnet50"
@@ -45,14 +48,21 @@ class Architecture:
     width_px: int = 128
     projection_dim: int = 128
     embedding_dim: int = 128
+    branches: str = "both"
+
+    def __post_init__(self) -> None:
+        if min(self.height_px, self.width_px, self.projection_dim, self.embedding_dim) < 1:
+            raise ValueError("height_px, width_px, projection_dim and embedding_dim must be positive")
+        if self.branches not in BRANCHES:
+            raise ValueError(f"branches must be one of {', '.join(BRANCHES)}, got {self.branches!r}")
 
 
 class Inspected(NamedTuple):
     """One forward pass laid open.
 
     embedding  (N, E) unit rows
-    weights    (N, 2) softmax: share of the local and of the global branch
-    branches   (N, 2, P) the two projected branches
+    weights    (N, 2) softmax: share of the local and of the global branch; a branch left out has share 0
+    branches   (N, 2, P) the two projected branches; zeros for one left out
     """
 
     embedding: Tensor
@@ -66,13 +76,10 @@ class Branch(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: str, architecture: Architecture, pretrained: bool) -> None:
+    def __init__(self, backbone: str, architecture: Architecture, initial: Initial) -> None:
         super().__init__()
-        self.backbone = _backbone(backbone, (architecture.height_px, architecture.width_px), pretrained)
-        config = self.backbone.pretrained_cfg
-        # The two backbones may have been trained with different mean and std; in the file, so that it stands alone.
-        self.register_buffer("mean", torch.tensor(config.get("mean", (0.485, 0.456, 0.406))).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(config.get("std", (0.229, 0.224, 0.225))).view(1, 3, 1, 1))
+        self.backbone = make_backbone(backbone, (architecture.height_px, architecture.width_px), initial)
+        self.mean, self.std = normalisation(self, self.backbone)
         # Some networks (MobileNetV3) widen their features once more after pooling; timm says so here.
         features = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
         self.projection = nn.Linear(features, architecture.projection_dim)
@@ -85,48 +92,102 @@ class Branch(nn.Module):
 class DualBackboneNet(nn.Module):
     """Two backbones, one embedding; see the module for every shape.
 
-    pretrained  fetch ImageNet weights through timm (needs a network)
+    pretrained  fetch ImageNet weights through timm (needs a network); or {backbone: file} with such weights
     """
 
-    def __init__(self, architecture: Architecture | None = None, pretrained: bool = False) -> None:
+    def __init__(self, architecture: Architecture | None = None, pretrained: Initial = False) -> None:
         super().__init__()
-        self.architecture = architecture = architecture or Architecture()
-        width = architecture.projection_dim
-        self.local_branch = Branch(architecture.local_backbone, architecture, pretrained)
-        self.global_branch = Branch(architecture.global_backbone, architecture, pretrained)
-        self.attention = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, 2), nn.Softmax(dim=1))
-        self.head = nn.Linear(width, architecture.embedding_dim)
+        self.architecture = seen = architecture or Architecture()
+        width = seen.projection_dim
+        if seen.branches != "global":
+            self.local_branch = Branch(seen.local_backbone, seen, pretrained)
+        if seen.branches != "local":
+            self.global_branch = Branch(seen.global_backbone, seen, pretrained)
+        if seen.branches == "both":
+            self.attention = nn.Sequential(
+                nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, 2), nn.Softmax(dim=1)
+            )
+        self.head = nn.Linear(width, seen.embedding_dim)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] -> (N, E) unit rows."""
-        return self.inspect(images).embedding
+        return self.embed(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 1, E), what an identity loss names people from; `embed` gives it length 1."""
+        return self._fused(images, None)[0][:, None]
+
+    def embed(self, features: Tensor) -> Tensor:
+        """(N, 1, E) of `features` -> (N, E) unit rows."""
+        return normalize(features[:, 0], dim=1)
 
     def inspect(self, images: Tensor, weights: Tensor | None = None) -> Inspected:
         """The same pass with its weights and branches. `weights` (2,) overrules the attention: (1, 0) is the local
-        branch alone, for ablation."""
-        branches = torch.stack([self.local_branch(images), self.global_branch(images)], dim=1)
-        shares = self.attention(branches.flatten(1)) if weights is None else weights.expand(len(images), 2)
+        branch alone, for ablation. ValueError where there is but one branch to weigh."""
+        if weights is not None and self.architecture.branches != "both":
+            raise ValueError(f"this network has its {self.architecture.branches} branch only, nothing can be weighed")
+        features, shares, branches = self._fused(images, weights)
+        return Inspected(normalize(features, dim=1), shares, branches)
+
+    def _fused(self, images: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, E) before its length is made 1, (N, 2) shares, (N, 2, P) branches."""
+        only = self.architecture.branches
+        if only == "both":
+            branches = torch.stack([self.local_branch(images), self.global_branch(images)], dim=1)
+            shares = self.attention(branches.flatten(1)) if weights is None else weights.expand(len(images), 2)
+        else:
+            one = self.local_branch(images) if only == "local" else self.global_branch(images)
+            nothing = torch.zeros_like(one)
+            branches = torch.stack([one, nothing] if only == "local" else [nothing, one], dim=1)
+            shares = one.new_tensor([1.0, 0.0] if only == "local" else [0.0, 1.0]).expand(len(images), 2)
         fused = (shares[:, :, None] * branches).sum(dim=1)
-        return Inspected(normalize(self.head(fused), dim=1), shares, branches)
+        return self.head(fused), shares, branches
 
 
-def _backbone(name: str, size_px: tuple[int, int], pretrained: bool) -> Any:
+Initial = bool | Mapping[str, Path]
+"""Where a backbone's weights come from: nowhere (False), timm's publishers (True), files by backbone."""
+
+
+def normalisation(module: nn.Module, backbone: Any) -> tuple[Tensor, Tensor]:
+    """Registers mean and std (1, 3, 1, 1) that a backbone was trained with as buffers: they belong into the file, so
+    that it stands alone, and two backbones may differ."""
+    config = backbone.pretrained_cfg
+    for key, usual in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
+        module.register_buffer(key, torch.tensor(config.get(key, usual)).view(1, 3, 1, 1))
+    return module.get_buffer("mean"), module.get_buffer("std")
+
+
+def make_backbone(name: str, size_px: tuple[int, int], initial: Initial = False, **options: Any) -> Any:
+    """A timm model without its head. Position embeddings, also of pretrained weights, are interpolated to `size_px`
+    (height, width). EncoderError for an unknown name and for weights that cannot be had or do not fit."""
     if not timm.is_model(name):
         near = timm.list_models(f"*{name[:6]}*")[:3]
         raise EncoderError(f"timm has no backbone {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
+    file = initial.get(name) if isinstance(initial, Mapping) else None
+    options |= {"pretrained": initial is True or file is not None, "num_classes": 0}
+    if file is not None:
+        options["pretrained_cfg_overlay"] = {"file": str(file)}
     try:
         try:
-            return timm.create_model(name, pretrained=pretrained, num_classes=0, img_size=size_px)
+            return timm.create_model(name, img_size=size_px, **options)
         except TypeError:  # a convolutional network takes any size and no such argument
-            return timm.create_model(name, pretrained=pretrained, num_classes=0)
+            return timm.create_model(name, **options)
     except OSError as error:
-        hint = "start without them, or go online once"
-        raise EncoderError(f"cannot fetch ImageNet weights of {name}: {error}; {hint}") from error
+        hint = "give --init none, a file of weights, or go online once"
+        raise EncoderError(f"cannot fetch ImageNet weights of {name}: {first_line(error)}; {hint}") from error
+    except RuntimeError as error:
+        where = f"{file}: weights" if file else "weights"
+        raise EncoderError(f"{where} of another network than timm's {name}: {first_line(error)}") from error
 
 
-def save(network: DualBackboneNet, path: Path) -> None:
-    """Write weights and architecture to a .safetensors file."""
-    save_file(network.state_dict(), path, metadata={METADATA_KEY: json.dumps(asdict(network.architecture))})
+def first_line(error: Exception) -> str:
+    """What an error says, in one line of at most 200 characters."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()[:200]
+
+
+def save(network: DualBackboneNet, path: Path, card: Mapping[str, Any] | None = None) -> None:
+    """Write weights, architecture and (if there is one) the model card's facts to a .safetensors file."""
+    write_network(path, network.state_dict(), METADATA_KEY, asdict(network.architecture), card)
 
 
 def load(path: Path, device: str = "cpu") -> DualBackboneNet:
@@ -135,36 +196,12 @@ def load(path: Path, device: str = "cpu") -> DualBackboneNet:
     Also reads a .pth of {"architecture": {...}, "state_dict": {...}}; only tensors and plain values, no pickled code.
     EncoderError when the file is damaged or holds something else.
     """
-    architecture, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
+    architecture, state = read_network(path, METADATA_KEY)
     try:
         network = DualBackboneNet(Architecture(**architecture))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
+        if isinstance(error, EncoderError):
+            raise
         raise EncoderError(f"{path}: its description of the network is not understood: {error}") from error
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise EncoderError(f"{path}: weights of another network: {reason[:200]}") from error
+    fill(network, state, path)
     return network.eval().to(device)
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            described = (file.metadata() or {}).get(METADATA_KEY)
-            if described is None:
-                raise EncoderError(f"{path}: not an Identrix network (no {METADATA_KEY} in its metadata)")
-            return json.loads(described), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise EncoderError(f"{path}: cannot be read as safetensors, fetch it again: {error}") from error
-
-
-def _read_pth(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen unrelated types here
-        reason = str(error).strip().splitlines()[0][:160]
-        raise EncoderError(f"{path}: cannot be read as a weights-only .pth: {reason}") from error
-    if not isinstance(content, dict) or not {"architecture", "state_dict"} <= content.keys():
-        raise EncoderError(f"{path}: not an Identrix network (wants 'architecture' and 'state_dict' in it)")
-    return content["architecture"], content["state_dict"]

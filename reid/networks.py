@@ -1,7 +1,7 @@
 """Torch networks from their files, all alike to the caller: RGB in [0, 1] in, one vector per crop out.
 
     file                                    network
-    .safetensors, .pth with an architecture DualBackboneNet
+    .safetensors, .pth with an architecture DualBackboneNet; .safetensors also PCB
     .pth of torchreid                       OSNet
     card with `timm: NAME`                  that timm model without its head, normalised as the card says
 
@@ -52,10 +52,10 @@ def load_network(path: Path, name: str, card: Card | None = None) -> Network:
 
 
 def _own(path: Path) -> Network:
-    from reid.dual_backbone import load
+    from reid.network_files import load_own
 
-    network = load(path)
-    seen = network.architecture
+    network = load_own(path)
+    seen: Any = network.architecture
     return Network(network, seen.height_px, seen.width_px, seen.embedding_dim)
 
 

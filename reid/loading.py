@@ -1,0 +1,55 @@
+"""Batches of images for training, read by this process or by workers beside it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from reid import processes
+from reid.datasets import ReidData, labels
+from reid.recipe import Recipe
+from reid.sampling import ImageDataset, TripletDataset, balanced_batches, triplet_batches
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def batches(data: ReidData, recipe: Recipe, architecture: Any, epoch: int, device: str) -> Any:
+    """A DataLoader of one epoch, this process's share: (n, 3, H, W) uint8 images and (n,) people. All processes draw
+    the same batches and divide each among them."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    batch, common = recipe.batch, {"seed": recipe.seed, "epoch": epoch}
+    size_px = (architecture.height_px, architecture.width_px)
+    rank, shares = processes.rank(), processes.count()
+    on_gpu = device.startswith("cuda")
+    workers = batch.workers if batch.workers is not None else min(16, os.cpu_count() or 1) * on_gpu
+    options: dict[str, Any] = {"num_workers": workers, "pin_memory": on_gpu}
+    if workers:
+        options["worker_init_fn"] = _one_thread
+    if batch.sampling == "triplets":
+        drawn = triplet_batches(len(data.train), batch.people, **common)
+        drawn = [rows[: len(rows) // shares * shares][rank::shares] for rows in drawn]
+
+        def join(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+            return torch.cat([images for images, _ in items]), torch.cat([people for _, people in items])
+
+        triplets = TripletDataset(data.train, size_px, recipe.augmentation, **common)
+        return DataLoader(triplets, batch_sampler=[rows for rows in drawn if rows], collate_fn=join, **options)  # type: ignore[arg-type]
+    people, cameras = labels(data.train)
+    numbered: list[list[tuple[int, int]]] = []
+    share = batch.people * batch.images // shares
+    for n, rows in enumerate(balanced_batches(people, batch.people, batch.images, cameras, **common)):
+        draws = [(int(row), n * len(rows) + m) for m, row in enumerate(rows)]
+        numbered.append(draws[rank * share : (rank + 1) * share])
+    images = ImageDataset(data.train, size_px, recipe.augmentation, **common)
+    return DataLoader(images, batch_sampler=numbered, **options)  # type: ignore[arg-type]
+
+
+def _one_thread(_: int) -> None:
+    import cv2
+    import torch
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
