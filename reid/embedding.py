@@ -93,9 +93,11 @@ def read_image(path: Path | str) -> Picture:
         raise ImageFileError(f"{path}: no such file") from error
     except Image.DecompressionBombError as error:
         raise ImageFileError(f"{path}: too many pixels (up to {MOST_PIXELS // 10**6} million)") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, ImageFileError):
-            raise
-        reason = (str(error).splitlines() or [repr(error)])[0]
+    except ImageFileError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, ImportError) as error:
+        # ImportError: once Ultralytics was imported, what Pillow does not know is tried with a HEIF reader, there or not.
+        unknown = isinstance(error, ImportError)
+        reason = "of a kind that is not known" if unknown else (str(error).splitlines() or [repr(error)])[0]
         raise ImageFileError(f"{path}: not a readable picture: {reason}") from error
     return np.ascontiguousarray(rgb[..., ::-1])
