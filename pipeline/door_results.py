@@ -26,3 +26,25 @@ def report(
     if look:
         typer.launch(str(path.resolve()))
     typer.echo(json.dumps({"report": str(path), "bytes": path.stat().st_size}, indent=1) if as_json else str(path))
+
+
+def export(
+    run_folder: Run,
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="mot, aicity, csv, jsonl, parquet, cvat, coco or supervision")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the files: copies that `forget` does not reach")],
+    camera: Annotated[list[str] | None, typer.Option("--camera", help="only this camera; repeat for more")] = None,
+    first_frame: Annotated[int, typer.Option(help="number of a source's first frame, 0 or 1 (CVAT: always 0)")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run in the format of another program."""
+    from pipeline.exports import export_run
+
+    with clear_errors():
+        done = export_run(run_folder, out, format, cameras=camera or (), first_frame=first_frame)
+    if as_json:
+        told = {"files": [str(path) for path in done.paths], "boxes": done.boxes, "persons": done.persons}
+        typer.echo(json.dumps(told, indent=1))
+        return
+    typer.echo(f"{done.boxes} boxes of {done.persons} persons in {len(done.paths)} files: {out}")
