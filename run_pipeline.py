@@ -24,6 +24,7 @@ from pipeline.door import (
     show,
     stop_on_signals,
 )
+from pipeline.door_app import doctor
 from pipeline.door_privacy import correct, forget, retain
 from pipeline.door_reid import export_model, test_reid
 from pipeline.door_results import export, report
@@ -255,6 +256,7 @@ def models(as_json: AsJson = False) -> None:
 
 # Commands kept in files of their own: one line each.
 app.command("correct")(correct)
+app.command("doctor")(doctor)
 app.command("forget")(forget)
 app.command("retain")(retain)
 app.command("test-reid")(test_reid)

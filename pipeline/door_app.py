@@ -1,0 +1,38 @@
+"""`identrix doctor` and `identrix app`: does it work here, and the application in the browser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.door import BAD_INPUT, DONE, AsJson, clear_errors
+
+
+def doctor(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="site YAML: its settings, and its cameras")
+    ] = None,
+    override: Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, repeatable")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What works on this machine (video, GPU, engines, weights, Redis, disk, clock), and what to do about the rest."""
+    from dataclasses import asdict
+
+    from pipeline.config import Config, load_config, load_match_config
+    from pipeline.doctor import examine, in_words
+
+    with clear_errors():
+        settings = (
+            load_config(config, overrides=override or ()) if config else load_match_config({}, overrides=override or ())
+        )
+        checks = examine(settings, settings.output.dir if isinstance(settings, Config) else Path("runs"))
+    bad = [check.name for check in checks if check.state == "bad"]
+    if as_json:
+        typer.echo(json.dumps({"works": not bad, "checks": [asdict(check) for check in checks]}, indent=1))
+    else:
+        typer.echo("\n".join(in_words(checks)))
+        typer.echo(f"cannot work yet: {', '.join(bad)}" if bad else "everything that is needed works")
+    raise typer.Exit(BAD_INPUT if bad else DONE)
