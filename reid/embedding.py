@@ -96,7 +96,7 @@ def read_image(path: Path | str) -> Picture:
     except ImageFileError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, ImportError) as error:
-        # ImportError: once Ultralytics was imported, what Pillow does not know is tried with a HEIF reader, there or not.
+        # ImportError: once Ultralytics was imported, what Pillow does not know is tried with a HEIF reader.
         unknown = isinstance(error, ImportError)
         reason = "of a kind that is not known" if unknown else (str(error).splitlines() or [repr(error)])[0]
         raise ImageFileError(f"{path}: not a readable picture: {reason}") from error

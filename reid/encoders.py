@@ -8,6 +8,7 @@ stripes             none                                       see reid/stripes.
 OpenVINO IR (.xml)  Intel person-reidentification-retail-*    256
 ONNX (.onnx)        OSNet x0.25 MSMT17, any ReID export        512, as exported
 torch               DualBackboneNet .safetensors / .pth        128
+                    PCB .safetensors / .pth                    1536
                     OSNet .pth of torchreid                    512
 card (.yaml)        any of these, or a timm model              as the card says (reid/cards.py)
 pair                two of the above, fused by weight          sum of both

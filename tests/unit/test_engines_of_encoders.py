@@ -196,6 +196,18 @@ def test_an_export_agrees_with_torch_at_every_batch(small: Path, tmp_path: Path)
         np.testing.assert_allclose(exported(noise(batch)), original(noise(batch)), atol=1e-4)
 
 
+def test_a_pcb_is_exported_the_same_way(tmp_path: Path) -> None:
+    from reid import pcb
+
+    torch.manual_seed(0)
+    pcb.save(pcb.PCB(pcb.PcbArchitecture("resnet10t", 96, 32, parts=3, part_dim=4)), tmp_path / "pcb.safetensors")
+    done = export.export_onnx(tmp_path / "pcb.safetensors", tmp_path / "pcb.onnx")
+    assert (done.dim, max(done.differences.values()) < 1e-4) == (12, True)
+    np.testing.assert_allclose(
+        load_encoder("any", done.card)(noise(3)), load_encoder("any", tmp_path / "pcb.safetensors")(noise(3)), atol=1e-4
+    )
+
+
 def test_an_export_that_disagrees_is_not_written(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An export with the batch written into it, right for one crop only."""
 
