@@ -35,14 +35,20 @@ def export(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the files: copies that `forget` does not reach")],
     camera: Annotated[list[str] | None, typer.Option("--camera", help="only this camera; repeat for more")] = None,
+    salt: Annotated[
+        str | None,
+        typer.Option(metavar="VARIABLE", help="other ids, made with the salt in this environment variable"),
+    ] = None,
     first_frame: Annotated[int, typer.Option(help="number of a source's first frame, 0 or 1 (CVAT: always 0)")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Write a run in the format of another program."""
-    from pipeline.exports import export_run
+    from pipeline.exports import export_run, keep_ids, salted_ids
+    from pipeline.salted import salt_of
 
     with clear_errors():
-        done = export_run(run_folder, out, format, cameras=camera or (), first_frame=first_frame)
+        ids = salted_ids(salt_of(salt)) if salt else keep_ids
+        done = export_run(run_folder, out, format, cameras=camera or (), ids=ids, first_frame=first_frame)
     if as_json:
         told = {"files": [str(path) for path in done.paths], "boxes": done.boxes, "persons": done.persons}
         typer.echo(json.dumps(told, indent=1))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipeline.atomic import output_error
 from pipeline.journal import read_facts
 from pipeline.run_folder import finished_run
+from pipeline.salted import salted_number
 from pipeline.site_order import with_numbers
 
 if TYPE_CHECKING:
@@ -79,13 +80,14 @@ def export_run(
     format: str,
     *,
     cameras: Sequence[str] = (),
-    ids: Ids = lambda global_ids: global_ids,
+    ids: Ids | None = None,
     first_frame: int = 1,
 ) -> Exported:
     """Write a finished run into the folder `out` in one of `formats`.
 
     cameras      only these; none: all
-    ids          what becomes of the global ids (see `Ids`)
+    ids          what becomes of the global ids (see `Ids`); with other ids the stays' track ids are counted anew, too,
+                 because they would lead back; None keeps both
     first_frame  number of a source's first frame in the files, 0 or 1; CVAT counts from 0 whatever is said here
 
     Raises ExportError, RunFolderError, JournalError for a damaged run, OutputError.
@@ -94,7 +96,9 @@ def export_run(
     if first_frame not in (0, 1):
         raise ExportError(f"frames are counted from 0 or from 1, not from {first_frame}")
     finished_run(run_dir, "tracks.parquet")
-    tracks, known = tracks_of(run_dir, cameras, ids)
+    kept = ids is None or ids is keep_ids
+    tracks, known = tracks_of(run_dir, cameras, ids or keep_ids)
+    tracks = tracks if kept else _stays_anew(tracks)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -135,6 +139,18 @@ def tracks_of(run_dir: Path, cameras: Sequence[str], ids: Ids) -> tuple[pa.Table
 def keep_ids(global_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """The ids of the run as they are."""
     return global_ids
+
+
+def salted_ids(salt: bytes) -> Ids:
+    """Ids that cannot be led back without the salt, whole numbers below 2^53 (see `pipeline.salted`)."""
+    return lambda global_ids: np.array([salted_number(one, salt) for one in global_ids.tolist()], np.int64)
+
+
+def _stays_anew(tracks: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    _, anew = np.unique(tracks["track_id"].to_numpy(), return_inverse=True)
+    return tracks.set_column(tracks.column_names.index("track_id"), "track_id", pa.array(anew + 1, pa.int64()))
 
 
 def _facts_of(name: str, health: dict[str, Any]) -> CameraFacts:

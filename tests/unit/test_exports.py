@@ -240,6 +240,20 @@ def test_one_camera_and_other_ids(run_dir, rows, tmp_path, format):
         assert "9000001" in text and "7000003" in text and "8000002" not in text and "hall" not in text
 
 
+def test_ids_made_with_a_salt_lead_nowhere(run_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("SALT_OF_TESTS", "0123456789abcdef")
+    options = ("--format", "parquet", "--salt", "SALT_OF_TESTS")
+    assert identrix("export", run_dir, *options, "--out", tmp_path / "a").exit_code == 0
+    assert identrix("export", run_dir, *options, "--out", tmp_path / "b", "--camera", "exit").exit_code == 0
+    whole, part = (pq.read_table(tmp_path / name / "tracks.parquet").to_pylist() for name in "ab")
+    ids = {row["global_id"] for row in whole}
+    assert len(ids) == 3 and min(ids) > 1000 and {row["global_id"] for row in part} <= ids  # the same in every file
+    assert {row["track_id"] for row in whole} == {1, 2, 3, 4}  # the run has 10, 20, 30, 40
+    monkeypatch.delenv("SALT_OF_TESTS")
+    failed = identrix("export", run_dir, *options, "--out", tmp_path / "c")
+    assert failed.exit_code == 2 and "SALT_OF_TESTS" in failed.stderr and len(failed.stderr.splitlines()) == 1
+
+
 def test_a_run_in_which_nobody_was_seen(tmp_path):
     with RunJournal(tmp_path / "run"):
         pass
