@@ -86,7 +86,7 @@ class Speaker:
         self._said_s = 0.0
         self._marks: Mapping[str, Mark] = {}
         self._wake, self._stop = threading.Event(), threading.Event()
-        self._lock = threading.Lock()
+        self._lock, self._reading = threading.Lock(), threading.Lock()
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=f"{work.__name__} {stream.area}", daemon=True)
             for work in (self._send, self._read)
@@ -205,6 +205,10 @@ class Speaker:
         self._take_decisions(_POLL_S)
 
     def _take_decisions(self, wait_s: float) -> bool:
+        with self._reading:
+            return self._take_some(wait_s)
+
+    def _take_some(self, wait_s: float) -> bool:
         entries = self.stream.decisions(self.after.entry, wait_s=wait_s)
         for entry in entries:
             number = int(entry.fields["n"])

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
+import multiprocessing
 import os
 import pickle
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from redis_servers import binary, wait_until_ready
 
-ROOT = Path(__file__).parents[1]
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["pipeline.match", "pipeline.worker", "pyarrow", "redis"])  # or each start takes seconds
 SITE = "played"
 LIMIT_S = 120.0
 
@@ -94,6 +97,28 @@ def play(config_path: Path, rows_path: Path, folder: Path, name: str, pause_s: f
     write_json_atomic(folder / "ids.json", {"ids": found, "decisions": len(decisions), "missed": speaker.missed})
 
 
+def decide(config_path: Path, name: str) -> None:
+    """Be a matcher until every camera has ended. Runs in its own process."""
+    from pipeline.config import load_config
+    from pipeline.match import match
+    from st_model.store_errors import StoreError
+
+    for _ in range(500):
+        try:
+            match(load_config(config_path), name=name, until_ended=True)
+            return
+        except StoreError:  # Redis is away at the start; a service manager would start us again
+            time.sleep(0.05)
+
+
+def _logged(log: Path, work: Any, *arguments: Any) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    logging.basicConfig(level=logging.INFO, force=True)
+    work(*arguments)
+
+
 @dataclass
 class PlayedSite:
     """The processes of a site in `folder`; a context manager that leaves none behind.
@@ -110,7 +135,7 @@ class PlayedSite:
     pause_s: float = 0.01
     kind: str = "embedded"
     settings: dict = field(default_factory=dict)
-    processes: dict[str, subprocess.Popen] = field(default_factory=dict)
+    processes: dict[str, Any] = field(default_factory=dict)
     kills: list[str] = field(default_factory=list)
 
     def __enter__(self) -> PlayedSite:
@@ -133,9 +158,8 @@ class PlayedSite:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self.processes.values():
-            process.kill()
-            process.wait()
+        for name in self.processes:
+            self._end(name)
 
     @property
     def url(self) -> str:
@@ -160,34 +184,38 @@ class PlayedSite:
             (place / "s.sock").unlink(missing_ok=True)
             command = [binary(self.kind), "--port", "0", "--unixsocket", str(place / "s.sock"), "--dir", str(place)]
             command += ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]
-        elif name in self.rows:
-            command = [sys.executable, __file__, str(self.config_path), str(self.folder / f"{name}.pickle")]
-            command += [str(self.folder / name), name, str(self.pause_s)]
-        else:
-            command = [sys.executable, str(ROOT / "run_pipeline.py"), "match", "-c", str(self.config_path)]
-            command += ["--name", f"{name}-{len(self.kills)}", "--until-ended"]
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-        log = (self.folder / f"{name}.log").open("ab")
-        self.processes[name] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        log.close()
-        if name == "redis":
+            self.processes[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL)
             wait_until_ready(self.url)
+            return
+        work: tuple[Any, ...] = (decide, self.config_path, f"{name}-{len(self.kills)}")
+        if name in self.rows:
+            work = (play, self.config_path, self.folder / f"{name}.pickle", self.folder / name, name, self.pause_s)
+        self.processes[name] = FORKS.Process(target=_logged, args=(self.folder / f"{name}.log", *work), daemon=True)
+        self.processes[name].start()
 
     def kill(self, name: str) -> None:
         """kill -9, and start it again."""
-        if self.processes[name].poll() is None:
-            self.processes[name].kill()
-            self.processes[name].wait()
+        if self._code(name) is None:
+            self._end(name)
             self.kills.append(name)
             self.start(name)
 
+    def _code(self, name: str) -> int | None:
+        process = self.processes[name]
+        return process.poll() if name == "redis" else process.exitcode
+
+    def _end(self, name: str) -> None:
+        process = self.processes[name]
+        process.kill()
+        process.wait() if name == "redis" else process.join()
+
     def done(self, name: str) -> bool:
         """Whether a worker has finished; an error of its own is ours."""
-        code = self.processes[name].poll()
+        code = self._code(name)
         assert code in (None, 0), (self.folder / f"{name}.log").read_text()
         return code == 0
 
-    def finish(self, random: Random | None = None, kills: int = 0, gap_s: float = 0.5) -> None:
+    def finish(self, random: Random | None = None, kills: int = 0, gap_s: float = 0.4) -> None:
         """Wait until every worker has finished; meanwhile kill somebody now and then."""
         deadline_s = time.monotonic() + LIMIT_S
         while not all(self.done(name) for name in self.rows):
@@ -200,7 +228,7 @@ class PlayedSite:
 
     def logs(self) -> str:
         """The last words of everybody."""
-        return "\n".join(f"{name}: {(self.folder / f'{name}.log').read_text()[-1500:]}" for name in self.names)
+        return "\n".join(f"{name}: {(self.folder / f'{name}.log').read_text()[-1500:]}" for name in self.names[1:])
 
     def ids(self) -> dict[tuple[str, int], int]:
         """Stay -> final id, as the workers read it back."""
@@ -216,7 +244,3 @@ def renamed(ids: dict[tuple[str, int], int]) -> dict[tuple[str, int], int]:
     """The same, with ids counted up in the order of stays: equal for equal groups."""
     names: dict[int, int] = {}
     return {key: names.setdefault(ids[key], len(names)) for key in sorted(ids)}
-
-
-if __name__ == "__main__":
-    play(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], float(sys.argv[5]))

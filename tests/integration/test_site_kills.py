@@ -17,15 +17,11 @@ from st_model.store import Store
 from st_model.transitions import TransitionTables
 
 
-@pytest.fixture(scope="module")
-def world():
-    """What two workers say, and the same in one stream."""
-    rows = [
-        o.sighting for o in SightingsWorld(world_settings("middle", cameras=4, duration_s=900), seed=3).observations()
-    ]
-    halves = {f"w{n}": [row for row in rows if int(row.camera[1:]) % 2 == n] for n in range(2)}
-    assert all(halves.values())
-    return halves, rows
+def world_rows():
+    """What each of two workers says, and the same in one stream."""
+    settings = world_settings("middle", cameras=4, duration_s=900)
+    rows = [seen.sighting for seen in SightingsWorld(settings, seed=3).observations()]
+    return {f"w{n}": [row for row in rows if int(row.camera[1:]) % 2 == n] for n in range(2)}, rows
 
 
 def undisturbed(rows, config):
@@ -50,8 +46,8 @@ def counts_of(site, config):
 @pytest.mark.parametrize(
     ("seed", "matchers", "kills", "kind"), [(0, 1, 0, "embedded"), (1, 1, 6, "embedded"), (2, 2, 6, "redis-server")]
 )
-def test_nothing_is_lost_and_nothing_counted_twice(world, tmp_path, seed, matchers, kills, kind):
-    halves, rows = world
+def test_nothing_is_lost_and_nothing_counted_twice(tmp_path, seed, matchers, kills, kind):
+    halves, rows = world_rows()
     with PlayedSite(tmp_path, halves, matchers=matchers, pause_s=0.015, kind=kind) as site:
         site.finish(Random(seed), kills)
         config = load_config(site.config_path)
