@@ -8,9 +8,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -82,6 +82,27 @@ def stop_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def reread_on_hangup(load: Callable[[], Any] | Literal[False] | None) -> Iterator[Callable[[], Any]]:
+    """A function that gives what `load` gives, once after every SIGHUP, else None. Without `load` a SIGHUP ends us."""
+    if not load:
+        yield lambda: None
+        return
+    asked = threading.Event()
+
+    def reread() -> Any:
+        if not asked.is_set():
+            return None
+        asked.clear()
+        return load()
+
+    before = signal.signal(signal.SIGHUP, lambda number, frame: asked.set())
+    try:
+        yield reread
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager

@@ -84,9 +84,15 @@ def read_live(
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1
         health.fps = info_of(stream, container).fps
-        packets = _from_key_frame(_packets(source, settings, container, stream, gone), health)
-        for arrival_s, packet, stamp_s in packets:
+        gate = _KeyGate()
+        for arrival_s, packet, stamp_s in _packets(source, settings, container, stream, gone):
+            if not gate.lets_through(packet):
+                live_health(health).keyless += 1
+                continue
+            damaged_before = health.corrupt_packets
             yield from _pictures(packet, arrival_s, stamp_s, health, to_bgr)
+            if packet.is_keyframe and health.corrupt_packets > damaged_before:
+                gate = _KeyGate()
     finally:
         container.close()
 
@@ -144,16 +150,16 @@ def _packets(
         packets.close()
 
 
-def _from_key_frame(packets: Iterator[_Arrived], health: CameraHealth) -> Iterator[_Arrived]:
-    """Nothing before the first key frame: what refers to pictures that never came decodes to grey mud."""
-    begin_s, waiting = time.monotonic(), True
-    for arrived in packets:
-        if waiting and not arrived[1].is_keyframe and time.monotonic() - begin_s < KEYFRAME_S:
-            if health.live is not None:
-                health.live.keyless += 1
-            continue
-        waiting = False
-        yield arrived
+class _KeyGate:
+    """Lets nothing through before a key frame: what refers to pictures that never came decodes to grey mud."""
+
+    def __init__(self) -> None:
+        self._open_s = time.monotonic() + KEYFRAME_S
+
+    def lets_through(self, packet: Any) -> bool:
+        if packet.is_keyframe or time.monotonic() >= self._open_s:
+            self._open_s = 0.0
+        return self._open_s == 0.0
 
 
 def _pictures(

@@ -16,8 +16,6 @@ from pipeline.sources import Source
 from pipeline.tables_file import write_tables
 from pipeline.timing import StageClock
 from pipeline.tracklog import FinishedRun, JournalError, finish_run, read_decisions, write_json_atomic
-from st_model.ledger import Correction, final_ids
-from st_model.sightings import Decision
 from st_model.transitions import TransitionTables
 
 log = logging.getLogger(__name__)

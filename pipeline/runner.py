@@ -19,8 +19,11 @@ from pipeline import sources as reading
 from pipeline.config import Camera, Config
 from pipeline.engines import Engines, load_engines
 from pipeline.freezing import with_freeze
+from pipeline.live import LiveCameras
+from pipeline.live_run import LiveWatch, not_delivering
 from pipeline.outputs import check_writable, remove_run, write_outputs, write_tracks_of
 from pipeline.report import write_report
+from pipeline.retention import at_start
 from pipeline.site_run import SiteRun
 from pipeline.site_store import open_site
 from pipeline.sources import CameraHealth, CamerasTogether, Source
@@ -62,29 +65,35 @@ def run(
     *,
     fresh: bool = False,
     stop: threading.Event | None = None,
+    for_s: float | None = None,
+    reread: Callable[[], Config | None] = lambda: None,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> RunResult:
     """Run the whole path over the configured cameras and write the run folder.
 
     folder  made when it is missing; what an earlier run left in it is replaced
     fresh   start with empty transition tables (global ids go on counting: they are never reused)
-    stop    set it (from a signal handler, say) to end the run early with complete files
+    stop    set it (from a signal handler, say) to end the run with complete files: early, if it reads files
+    for_s   live cameras: end after so many seconds
+    reread  live cameras: the new configuration when somebody asks for it, else None
 
     Cameras, folder, weights and Redis are looked at first, in this order, and nothing is written before all are well.
     What becomes of a camera is logged as it happens: errors, and warnings for footage that is not as it should be.
     Raises RunError when no camera can be opened, and the rooms' own errors for weights, Redis and the disk.
     """
     config = with_freeze(config)
-    cameras, refused = _openable(config.cameras)
+    cameras, refused = openable(config.cameras)
     sources = [source_of(camera) for camera in cameras]
     check_writable(folder)
-    if config.output.video and (live := [source.camera for source in sources if source.live]):
-        log.warning("no annotated video of %s: a live source cannot be read a second time", ", ".join(live))
+    live = all_live(sources)
+    if for_s is not None and not live:
+        raise RunError("a run over files ends with them; an end by time is for live cameras")
     clock = StageClock()
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
     with ExitStack() as stack:
         engines = load_engines(config)
         on_progress("watching", 0, None)
+        at_start(config, folder.parent)
         store = stack.enter_context(open_site(config, config.tables, fresh=fresh))
         remove_run(folder)
         journal = stack.enter_context(RunJournal(folder))
@@ -92,14 +101,22 @@ def run(
         # What a killed run leaves: the settings that `finish` needs.
         write_json_atomic(
             folder / "run.json",
-            {**_describe(config, engines, {}), "failed_cameras": refused, "interrupted": True},
+            {**describe(config, engines, {}), "failed_cameras": refused, "interrupted": True},
         )
         site = SiteRun(config, cameras, engines, store, journal, clock)
-        expected_s = _expected_s(sources)
-        together = stack.enter_context(reading.read_together(sources))
-        interrupted = _loop(site, together, expected_s, stop or threading.Event(), on_progress)
+        stop = stop or threading.Event()
+        if live:
+            cameras_now = stack.enter_context(LiveCameras(sources, config.live))
+            watch = LiveWatch(config, site, cameras_now, source_of, reread)
+            watch.watch(stop, for_s, lambda seen_s: on_progress("watching", seen_s, None))
+            config, health, interrupted = watch.config, cameras_now.health, False
+            sources = [source_of(camera) for camera in config.cameras]
+            refused = not_delivering(health)
+        else:
+            together = stack.enter_context(reading.read_together(sources))
+            interrupted = _loop(site, together, _expected_s(sources), stop, on_progress)
+            health = together.health
         site.finish()
-        health = together.health
         version = store.finish()
     processing = {"wall_s": time.perf_counter() - begin_s, "cpu_s": time.process_time() - begin_cpu_s}
     failed = {**refused, **{name: state.error for name, state in health.items() if state.error}}
@@ -109,12 +126,13 @@ def run(
 
     def summary(outputs: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            **_describe(config, engines, health),
+            **describe(config, engines, health),
             "table_version": version,
             "counters": {**site.counters(), **outputs, "degraded_s": store.degraded_s},
             "alarms": [asdict(alarm) for alarm in site.alarms],
             "failed_cameras": failed,
             "interrupted": interrupted,
+            "ended_at_s": time.time(),  # `retention` counts from here
             "video_start_s": starts_s,
             "speed": {
                 "camera_frames": site.frames,
@@ -127,7 +145,7 @@ def run(
             },
         }
 
-    counts = write_tracks_of(config, folder, sources, site.decisions, site.corrections, clock)
+    counts = write_tracks_of(config, folder, sources, clock)
     # Pictures and videos may take long: the answer is out before.
     write_json_atomic(folder / "run.json", summary(counts))
     counts |= write_outputs(config, folder, sources, store.tables, clock, on_progress, site.frames, site.now_s)
@@ -136,6 +154,14 @@ def run(
     write_json_atomic(folder / "run.json", result)
     write_report(folder)
     return RunResult(folder, result, failed, interrupted, store.degraded, store.degraded_s)
+
+
+def all_live(sources: Sequence[Source]) -> bool:
+    """Whether the sources are live cameras. Raises RunError when some are and some are not."""
+    live = [source.camera for source in sources if source.live]
+    if live and len(live) < len(sources):
+        raise RunError(f"live cameras ({', '.join(live)}) and files cannot be read in one run: files have no present")
+    return bool(live)
 
 
 def source_of(camera: Camera) -> Source:
@@ -147,15 +173,17 @@ def source_of(camera: Camera) -> Source:
         offset_s=camera.offset_s,
         detect_hz=camera.detect_hz,
         stride=camera.stride,
+        transport=camera.transport,
     )
 
 
-def _openable(cameras: Sequence[Camera]) -> tuple[list[Camera], dict[str, str]]:
+def openable(cameras: Sequence[Camera]) -> tuple[list[Camera], dict[str, str]]:
     """Which cameras can be opened, and why the others cannot. Raises RunError when there is none."""
     good, refused = [], {}
     for camera in cameras:
         try:
-            reading.check(source_of(camera))
+            if not source_of(camera).live:  # a live one is tried for as long as it takes
+                reading.check(source_of(camera))
             good.append(camera)
         except reading.SourceError as error:
             refused[camera.name] = str(error)
@@ -167,9 +195,7 @@ def _openable(cameras: Sequence[Camera]) -> tuple[list[Camera], dict[str, str]]:
 
 
 def _expected_s(sources: Sequence[Source]) -> float | None:
-    """How long the longest file is on the site clock, None when a source is live or does not say."""
-    if any(source.live for source in sources):
-        return None  # and not opened a second time: a webcam can be opened but once
+    """How long the longest file is on the site clock, None when a source does not say."""
     starts, ends = [], []
     for source in sources:
         try:
@@ -196,13 +222,13 @@ def _loop(
         if stop.is_set():
             return True
         site.step(batch)
-        _say_troubles(together.health, said)
+        say_troubles(together.health, said)
         on_progress("watching", site.media_s, expected_s)
-    _say_troubles(together.health, said)
+    say_troubles(together.health, said)
     return False
 
 
-def _say_troubles(health: Mapping[str, CameraHealth], said: set[str]) -> None:
+def say_troubles(health: Mapping[str, CameraHealth], said: set[str]) -> None:
     """Log every error and warning of a camera once."""
     for state in health.values():
         if state.error and state.error not in said:
@@ -213,13 +239,15 @@ def _say_troubles(health: Mapping[str, CameraHealth], said: set[str]) -> None:
             said.add(state.warning)
 
 
-def _describe(config: Config, engines: Engines, health: Mapping[str, CameraHealth]) -> dict[str, Any]:
+def describe(config: Config, engines: Engines, health: Mapping[str, CameraHealth]) -> dict[str, Any]:
+    """What ran, with what: the beginning of a run.json, without secrets."""
     from importlib.metadata import version
 
     settings = config.model_dump(mode="json")
     for camera in settings["cameras"]:
         camera["source"] = reading.redact(camera["source"])
     settings["redis"]["url"] = reading.redact(settings["redis"]["url"])
+    settings["events"]["mqtt"] = reading.redact(settings["events"]["mqtt"] or "") or None
     return {
         "version": version("identrix"),
         "site": config.site_name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +15,17 @@ from pipeline.timing import StageClock
 from pipeline.tracklog import RunJournal
 from pipeline.watching import Said, Watching
 from st_model.drift import Alarm
-from st_model.ledger import Correction
 from st_model.matcher import OnlineMatcher, Outcome
-from st_model.sightings import Decision
+
+MOST_ALARMS = 1000
+"""Kept for run.json; all of them are in the log of events."""
 
 
 class SiteRun:
-    """The state of one run: what watches, what listens, and what was decided so far."""
+    """The state of one run: what watches, what listens, and counts of what was decided so far.
+
+    What was decided is in the journal, not here: a run over live cameras has no end.
+    """
 
     def __init__(
         self,
@@ -35,8 +40,9 @@ class SiteRun:
         self.watching = Watching(config, cameras, engines, store.new_track_id, journal, clock)
         self.matcher = OnlineMatcher(config.match, store.next_id, store.tables)
         self.listening = Listening(self.matcher)
-        self.decisions: list[Decision] = []
-        self.corrections: list[Correction] = []
+        self._kinds: Counter[str] = Counter()
+        self._corrected = 0
+        self.first_global_id: int | None = None
         self.alarms: list[Alarm] = []
 
     @property
@@ -58,6 +64,18 @@ class SiteRun:
         """One batch: at most one frame per camera."""
         self._listen(self.watching.step(batch))
 
+    def quiet(self, until_s: float) -> None:
+        """No frame came, and none earlier than `until_s` will."""
+        self._listen(self.watching.quiet(until_s))
+
+    def watch(self, camera: Camera) -> None:
+        """Watch one more camera from now on."""
+        self.watching.watch(camera)
+
+    def leave(self, camera: str) -> None:
+        """Watch a camera no more."""
+        self._listen(self.watching.leave(camera))
+
     def finish(self) -> None:
         """The sources have ended: every open stay says its last word, every open window is decided."""
         self._listen(self.watching.finish())
@@ -73,17 +91,19 @@ class SiteRun:
             self.journal.decision(decision)
         for correction in outcome.corrections:
             self.journal.correction(correction)
-        self.decisions += outcome.decisions
-        self.corrections += outcome.corrections
+        self._kinds.update(decision.kind for decision in outcome.decisions)
+        self._corrected += len(outcome.corrections)
+        ids = [decision.global_id for decision in outcome.decisions]
+        self.first_global_id = min(ids if self.first_global_id is None else [*ids, self.first_global_id], default=None)
         self.alarms += outcome.alarms
+        del self.alarms[:-MOST_ALARMS]
         self.store.learn(outcome.increments)
 
     def counters(self) -> dict[str, Any]:
         """What was seen and decided, for run.json."""
-        kinds = [decision.kind for decision in self.decisions]
         return {
             **self.watching.counters(),
-            "decisions": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
-            "corrections": len(self.corrections),
-            "first_global_id": min((decision.global_id for decision in self.decisions), default=None),
+            "decisions": dict(sorted(self._kinds.items())),
+            "corrections": self._corrected,
+            "first_global_id": self.first_global_id,
         }

@@ -16,7 +16,7 @@ from pipeline.engines import Engines
 from pipeline.sources import Frame
 from pipeline.stays import Due, StayWatch, sightings
 from pipeline.timing import StageClock
-from pipeline.tracking import CameraTracker
+from pipeline.tracking import CameraTracker, Tracks
 from pipeline.tracklog import RunJournal
 from st_model.sightings import Sighting
 
@@ -49,9 +49,14 @@ class Watching:
         clock: StageClock,
     ) -> None:
         self.engines, self.journal, self.clock = engines, journal, clock
+        self._config, self._new_track_id = config, new_track_id
         self._lost_s = config.tracker.lost_s
-        self._trackers = {c.name: CameraTracker(c.name, config.tracker, new_track_id) for c in cameras}
-        self._watches = {c.name: StayWatch(c.name, config.reid.first_after_s, config.reid.max_crops) for c in cameras}
+        self._trackers: dict[str, CameraTracker] = {}
+        self._watches: dict[str, StayWatch] = {}
+        for camera in cameras:
+            self.watch(camera)
+        self.on_tracks: Callable[[Frame, Tracks], None] = lambda frame, tracks: None
+        """Told what was tracked in each frame."""
         self._last_s: dict[str, float] = {}
         self.frames = self.boxes = self.sightings = self.crops = 0
         self.first_s: float | None = None
@@ -89,6 +94,7 @@ class Watching:
                 watch = self._watches[frame.camera]
                 due += [Due(stay, False, frame.time_s) for stay in watch.observe(frame, tracks)]
                 due += [Due(stay, True, frame.time_s) for stay in watch.close(closed)]
+            self.on_tracks(frame, tracks)
             self.frames += 1
             self.boxes += len(tracks.track_ids)
         return self._say(due, min(frame.time_s for frame in batch))
@@ -96,6 +102,20 @@ class Watching:
     def quiet(self, now_s: float) -> Said:
         """No frame of any camera came, and none earlier than `now_s` will."""
         return self._say(self._silent(now_s), now_s)
+
+    def watch(self, camera: Camera) -> None:
+        """Watch one more camera from now on."""
+        self._trackers[camera.name] = CameraTracker(camera.name, self._config.tracker, self._new_track_id)
+        self._watches[camera.name] = StayWatch(
+            camera.name, self._config.reid.first_after_s, self._config.reid.max_crops
+        )
+
+    def leave(self, camera: str) -> Said:
+        """Watch a camera no more: its open stays say their last word."""
+        due = self._close_all(camera)
+        del self._trackers[camera], self._watches[camera]
+        self._last_s.pop(camera, None)
+        return self._say(due, self.until_s)
 
     def finish(self) -> Said:
         """The sources have ended: every open stay says its last word."""

@@ -74,6 +74,7 @@ def _update(stay: Stay, sighting: Sighting) -> None:
     stay.closed = stay.closed or sighting.closed
     stay.embedding, stay.n_crops, stay.vector = sighting.embedding, sighting.n_crops, None
     stay.last_box = sighting.last_box if sighting.last_box is not None else stay.last_box
+    stay.face = sighting.face if sighting.face is not None else stay.face
 
 
 class OnlineMatcher:
@@ -109,7 +110,9 @@ class OnlineMatcher:
 
     def add_outage(self, outage: Outage) -> None:
         """A camera was not watching from .. to: delays across it teach nothing."""
-        self.state.teacher.outages = (*self.state.teacher.outages, outage)
+        # Delays longer than the table's axis teach nothing anyway: old outages are let go, a live site has no end.
+        teacher, since_s = self.state.teacher, outage[2] - 2 * self.tables.settings.horizon_s
+        teacher.outages = (*(known for known in teacher.outages if known[2] >= since_s), outage)
 
     def advance(self, now_s: float) -> Outcome:
         """Decide every window that is over by `now_s`."""

@@ -173,14 +173,6 @@ def test_a_used_folder_is_kept_unless_it_may_be_replaced(walk, state, out):
     assert not (out / "video").exists() and not (out / "tracks" / "b.txt").exists()
 
 
-def test_a_live_camera_gets_no_video_and_the_run_says_so(walk, state, out, monkeypatch):
-    monkeypatch.setattr("pipeline.frames.Source.live", property(lambda source: source.camera == "b"))
-    done = identrix("run", *films(walk), "--out", out, *PLAIN, "--set", "output.plots=false")
-    assert "no annotated video of b: a live source cannot be read a second time" in done.stderr
-    assert {path.name for path in (out / "video").iterdir()} == {"a.mp4", "mosaic.mp4"}
-    assert (out / "tracks" / "b.txt").exists()
-
-
 def test_recorded_boxes_need_no_detector(walk, state, tmp_path):
     assert identrix("run", *films(walk), "--out", tmp_path / "first", *QUICK).exit_code == 0
     boxes = ("--set", "detector.model=recorded", "--set", f"detector.recorded_dir={tmp_path / 'first' / 'tracks'}")

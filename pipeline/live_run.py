@@ -1,0 +1,138 @@
+"""The loop of a run over live cameras: it ends when it is told to, and its cameras may change while it goes.
+
+On SIGHUP the configuration is read again: cameras that are new begin, cameras that are gone end, cameras whose entry
+has changed are opened anew, and those that wait for their next attempt try at once. Everything else needs a restart.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pipeline.config import Camera, Config, ConfigError
+from pipeline.live import LiveCameras
+from pipeline.site_run import SiteRun
+from pipeline.sources import CameraHealth, Frame, Source
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a new configuration means for the cameras of a run.
+
+    ignored  top-level keys that differ, and take effect at the next start only
+    """
+
+    added: tuple[Camera, ...]
+    removed: tuple[str, ...]
+    changed: tuple[Camera, ...]
+    ignored: tuple[str, ...]
+
+
+def changes(before: Config, now: Config) -> Changes:
+    """Compare two configurations.
+
+    >>> one, two = Camera(name="a", source="rtsp://a"), Camera(name="b", source="rtsp://b")
+    >>> found = changes(Config(cameras=(one,)), Config(cameras=(two, one.model_copy(update={"stride": 2}))))
+    >>> [camera.name for camera in found.added], [camera.name for camera in found.changed]
+    (['b'], ['a'])
+    """
+    old, new = ({camera.name: camera for camera in config.cameras} for config in (before, now))
+    keys = type(before).model_fields.keys() - {"cameras", "site"}
+    ignored = {key for key in keys if getattr(before, key) != getattr(now, key)}
+    if before.site_name != now.site_name and (before.site or now.site):
+        ignored.add("site")
+    return Changes(
+        added=tuple(camera for name, camera in new.items() if name not in old),
+        removed=tuple(name for name in old if name not in new),
+        changed=tuple(camera for name, camera in new.items() if name in old and camera != old[name]),
+        ignored=tuple(sorted(ignored)),
+    )
+
+
+@dataclass
+class LiveWatch:
+    """Feeds a site from live cameras.
+
+    source_of  the reader's view of a configured camera
+    reread     the new configuration when one is asked for, else None; may raise ConfigError
+    on_change  called with the configuration as it is from now on
+    each       called after every step, a few times a second at least
+    """
+
+    config: Config
+    site: SiteRun
+    cameras: LiveCameras
+    source_of: Callable[[Camera], Source]
+    reread: Callable[[], Config | None] = lambda: None
+    on_change: Callable[[Config], None] = lambda config: None
+    each: Callable[[], None] = lambda: None
+
+    def watch(self, stop: threading.Event, for_s: float | None, on_progress: Callable[[float], None]) -> None:
+        """Watch until `stop` is set or `for_s` seconds are over."""
+        end_s = float("inf") if for_s is None else time.monotonic() + for_s
+        for batch in self.cameras:
+            if stop.is_set() or time.monotonic() >= end_s:
+                return
+            self.step(batch)
+            self.each()
+            on_progress(self.site.media_s)
+
+    def step(self, batch: Sequence[Frame]) -> None:
+        """One batch, perhaps an empty one, and what else has happened meanwhile."""
+        for outage in self.cameras.outages():
+            self.site.matcher.add_outage(outage)
+        if batch:
+            self.site.step(batch)
+        else:
+            self.site.quiet(self.cameras.floor_s)
+        try:
+            config = self.reread()
+        except ConfigError as error:
+            log.error("the configuration is not read again, all stays as it is: %s", error)
+            return
+        if config is not None:
+            self._become(config)
+
+    def _become(self, config: Config) -> None:
+        files = [camera.name for camera in config.cameras if not self.source_of(camera).live]
+        if files:
+            log.error("the configuration is not read again: %s: a file cannot join live cameras", ", ".join(files))
+            return
+        found = changes(self.config, config)
+        for name in found.removed:
+            self.cameras.remove(name)
+            self.site.leave(name)
+        for camera in found.added:
+            self.site.watch(camera)
+            self.cameras.add(self.source_of(camera))
+        for camera in found.changed:
+            self.cameras.restart(self.source_of(camera))
+        self.cameras.try_now()
+        if found.ignored:
+            log.warning("changes of %s take effect at the next start", ", ".join(found.ignored))
+        names = [
+            f"{word} {', '.join(who)}"
+            for word, who in (
+                ("added", [camera.name for camera in found.added]),
+                ("removed", found.removed),
+                ("restarted", [camera.name for camera in found.changed]),
+            )
+            if who
+        ]
+        log.warning("configuration read again: %s", "; ".join(names) or "no camera has changed")
+        self.config = self.config.model_copy(update={"cameras": config.cameras, "site": self.config.site_name})
+        self.on_change(self.config)
+
+
+def not_delivering(health: dict[str, CameraHealth]) -> dict[str, str]:
+    """Camera -> why it sent nothing when the run ended; removed cameras are no failure."""
+    out = {}
+    for name, state in health.items():
+        if state.live is not None and not state.ended and state.live.state not in ("live", "stalled"):
+            out[name] = state.live.reason or f"camera {name}: no picture came before the run ended"
+    return out
