@@ -65,6 +65,7 @@ def draw_frame(
     trails: Mapping[int, NDArray[np.float32]],
     camera: str,
     clock: str,
+    flashes: Mapping[int, float] | None = None,
 ) -> Image:
     """Draw onto `image` (H, W, 3) uint8 BGR in place, and return it.
 
@@ -73,6 +74,7 @@ def draw_frame(
     labels  N texts over the boxes, "P12 97%"; a second line after "\\n" is drawn under the box
     trails  global id -> (T, 2) foot points px, oldest first
     camera, clock   texts of the corner
+    flashes  global id -> strength in (0, 1] of the glow around somebody who just came from another camera
 
     >>> picture = np.zeros((120, 160, 3), np.uint8)
     >>> box = np.array([[40, 30, 80, 110]], np.float32)
@@ -89,7 +91,9 @@ def draw_frame(
         _draw_trail(image, points, person_colour(walker), thick)
     corners = np.nan_to_num(boxes).clip(-1, [width, height, width, height]).round().astype(int).tolist()
     colours = [UNKNOWN if global_id is None else person_colour(global_id) for global_id in ids]
-    for (x1, y1, x2, y2), colour in zip(corners, colours, strict=True):
+    for (x1, y1, x2, y2), colour, global_id in zip(corners, colours, ids, strict=True):
+        if flashes and global_id is not None and (strength := flashes.get(global_id, 0.0)) > 0:
+            _draw_glow(image, (x1, y1, x2, y2), colour, strength, scale)
         cv2.rectangle(image, (x1, y1), (x2, y2), colour, thick)
     taken: list[tuple[int, int, int, int]] = []
     for (x1, y1, _, y2), colour, label in zip(corners, colours, labels, strict=True):  # after all boxes: none hidden
@@ -184,6 +188,26 @@ def letterbox(image: Image, width: int, height: int) -> Image:
     left, top = (width - size[0]) // 2, (height - size[1]) // 2
     canvas[top : top + size[1], left : left + size[0]] = small
     return canvas
+
+
+def _draw_glow(image: Image, box: tuple[int, int, int, int], colour: Colour, strength: float, scale: float) -> None:
+    """A person lights up in their colour, and a frame runs outward from them while it fades."""
+    import cv2
+
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = box
+    inside = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
+    if inside.size:
+        share = 0.45 * strength
+        cv2.addWeighted(inside, 1.0 - share, np.full_like(inside, colour), share, 0.0, dst=inside)
+    far = round(scale * (4 + 26 * (1.0 - strength)))
+    left, top, right, bottom = max(x1 - far, 0), max(y1 - far, 0), min(x2 + far, width), min(y2 + far, height)
+    around = image[top:bottom, left:right]
+    if around.size:
+        ring = around.copy()
+        corner = (x1 - far - left, y1 - far - top), (x2 + far - left, y2 + far - top)
+        cv2.rectangle(ring, *corner, colour, max(2, round(4 * scale)))
+        cv2.addWeighted(around, 1.0 - strength, ring, strength, 0.0, dst=around)
 
 
 def _draw_trail(image: Image, points: NDArray[np.float32], colour: Colour, thick: int) -> None:

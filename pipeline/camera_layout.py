@@ -32,8 +32,7 @@ def places(names: Sequence[str], flows: Flows) -> NDArray[np.float64]:
     if count <= 1:
         return np.full((count, 2), 0.5)
     target = _distances(names, flows)
-    angles = 2 * np.pi * np.arange(count) / count
-    at = np.stack([-np.cos(angles), -np.sin(angles)], axis=1) * target.max() / 2
+    at = _classical(target)
     weight = 1.0 / np.maximum(target, 1e-9) ** 2
     np.fill_diagonal(weight, 0.0)
     laplacian = np.diag(weight.sum(1)) - weight
@@ -81,6 +80,16 @@ def _distances(names: Sequence[str], flows: Flows) -> NDArray[np.float64]:
     far = shortest_path(length, directed=False)
     known = far[np.isfinite(far)]
     return np.where(np.isfinite(far), far, 1.3 * max(float(known.max()), 1.0))
+
+
+def _classical(target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A start near the best plan: classical scaling (Torgerson 1952). A trace of a circle parts equal places."""
+    count = len(target)
+    middle = np.eye(count) - 1.0 / count
+    values, vectors = np.linalg.eigh(-0.5 * middle @ target**2 @ middle)
+    at = vectors[:, [-1, -2]] * np.sqrt(np.maximum(values[[-1, -2]], 0.0))
+    angles = 2 * np.pi * np.arange(count) / count
+    return np.asarray(at + 1e-3 * np.stack([np.cos(angles), np.sin(angles)], axis=1), np.float64)
 
 
 def _upright(at: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,28 +8,44 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.annotate import Image, letterbox, paste, text_patch, text_scale
+from pipeline.annotate import Image, letterbox, paste, person_colour, text_patch, text_scale
+from pipeline.camera_layout import Flows, grid_cells, places
+from pipeline.roster import OnSite
 
 MAX_WIDTH, MAX_HEIGHT = 1920, 1080  # what every screen and browser plays
 FOOTER_PX = 28  # one line of text for hand-overs
+STRIP_PX = 210  # who is on site: a number, a camera's name and a time
 _DARK = (24, 24, 24)
+_DIM = (70, 62, 54)  # the ground of those who are between two cameras
 
 
 class Mosaic:
     """A canvas with one tile per camera; tiles keep their last picture until a new one comes.
 
     sizes   camera -> (width, height) of its pictures; decides the grid
+    flows   who goes where how often: cameras with much traffic between them become neighbours. None: in order of sizes
+    strip   room on the right for the list of who is on site
 
     >>> Mosaic({"a": (300, 576), "b": (300, 576)}).image.shape
     (604, 600, 3)
     """
 
-    def __init__(self, sizes: Mapping[str, tuple[int, int]]) -> None:
-        columns, tile = grid(list(sizes.values()), MAX_WIDTH, MAX_HEIGHT - FOOTER_PX)
+    def __init__(
+        self, sizes: Mapping[str, tuple[int, int]], flows: Flows | None = None, *, strip: bool = False
+    ) -> None:
+        side = STRIP_PX if strip else 0
+        columns, tile = grid(list(sizes.values()), MAX_WIDTH - side, MAX_HEIGHT - FOOTER_PX)
         rows = -(-len(sizes) // columns)
         self._tile = tile
-        self._corners = {name: (n % columns * tile[0], n // columns * tile[1]) for n, name in enumerate(sizes)}
-        self.image: Image = np.full((rows * tile[1] + FOOTER_PX, columns * tile[0], 3), _DARK[0], np.uint8)
+        names = list(sizes)
+        cells = [(n % columns, n // columns) for n in range(len(names))]
+        if flows:
+            cells = grid_cells(places(names, flows), columns, rows)
+        self._corners = {name: (x * tile[0], y * tile[1]) for name, (x, y) in zip(names, cells, strict=True)}
+        height, width = rows * tile[1] + FOOTER_PX, columns * tile[0]
+        self.image: Image = np.full((height, width + side, 3), _DARK[0], np.uint8)
+        self._strip = self.image[:-FOOTER_PX, width:]
+        self._listed: object = None
         for name in sizes:
             self.say(name, f"{name}: no picture yet")
 
@@ -61,9 +77,39 @@ class Mosaic:
             paste(strip, patch, left, (FOOTER_PX - patch.shape[0]) // 2)
             left += patch.shape[1] + 8
 
+    def roster(self, people: Sequence[OnSite]) -> None:
+        """The strip on the right: everybody on site, those in view first, with where they are or came from."""
+        lines = [(one.global_id, *_whereabouts(one)) for one in sorted(people, key=lambda one: not one.cameras)]
+        if lines == self._listed:
+            return
+        self._listed = lines
+        strip = self._strip
+        strip[:] = _DARK[0]
+        paste(strip, text_patch(f"{len(lines)} on site", 1.0, _DARK), 6, 4)
+        high = 22
+        fit = (strip.shape[0] - 30) // high
+        shown = lines if len(lines) <= fit else lines[: max(fit - 1, 0)]
+        top = 30
+        for global_id, where, here in shown:
+            chip = text_patch(f"P{global_id}", 0.85, person_colour(global_id))
+            paste(strip, chip, 8, top)
+            text = text_patch(where, 0.85, _DARK if here else _DIM)
+            room = strip.shape[1] - chip.shape[1] - 14
+            if room > 0 and top + text.shape[0] <= strip.shape[0]:
+                paste(strip[:, 12 + chip.shape[1] :], text[:, :room], 0, top)
+            top += high
+        if len(shown) < len(lines) and fit > 0:
+            paste(strip, text_patch(f"and {len(lines) - len(shown)} more", 0.85, _DARK), 8, top)
+
     def _view(self, camera: str) -> NDArray[np.uint8]:
         left, top = self._corners[camera]
         return self.image[top : top + self._tile[1], left : left + self._tile[0]]
+
+
+def _whereabouts(one: OnSite) -> tuple[str, bool]:
+    """Where somebody is, in few words, and whether they are in view."""
+    since = f"{one.since_s:.0f} s" if one.since_s < 100 else f"{one.since_s / 60:.0f} min"
+    return (f"{' + '.join(one.cameras)}  {since}", True) if one.cameras else (f"left {one.last}  {since}", False)
 
 
 def grid(sizes: Sequence[tuple[int, int]], max_width: int, max_height: int) -> tuple[int, tuple[int, int]]:

@@ -23,6 +23,7 @@ from pipeline.annotate import Colour, Image, clock_text, draw_frame, person_colo
 from pipeline.blur import Hider, hiders
 from pipeline.mosaic import Mosaic
 from pipeline.movements import stays, transitions
+from pipeline.roster import Roster, flows_of
 from pipeline.sources import CameraHealth, Frame, Source, SourceError, probe, read_together
 from pipeline.tracks_table import FinalIds, read_assignments, read_tracks
 from pipeline.video import VideoWriter
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 TRAIL_S = 3.0  # long enough to see where somebody came from, short enough not to fill the picture
 NOTE_S = 4.0  # how long a hand-over stays written: time to read a short line
+FLASH_S = 1.2  # how long somebody who came from another camera glows
 ENDED_AFTER_S = 1.0  # without a picture while others go on
 
 
@@ -65,7 +67,8 @@ def render_videos(
     the run has no tracks.parquet, OutputError when a video cannot be written.
     """
     sources = [source for source in sources if not source.live]
-    scribes = _scribes(Path(run_dir), [source.camera for source in sources])
+    tracks_and_ids = read_tracks(run_dir), read_assignments(Path(run_dir) / "assignments.csv")
+    scribes = _scribes(Path(run_dir), [source.camera for source in sources], *tracks_and_ids)
     if not scribes:
         return RenderedVideos(0, (), {}, {})
     folder = Path(run_dir) / "video"
@@ -73,7 +76,8 @@ def render_videos(
     with ExitStack() as stack:
         writers = {name: stack.enter_context(VideoWriter(folder / f"{name}.mp4")) for name in scribes}
         pool = stack.enter_context(ThreadPoolExecutor(min(len(scribes), 8), "draw"))
-        wall = stack.enter_context(_Wall(folder / "mosaic.mp4", sources))
+        persons = stays(*tracks_and_ids)
+        wall = stack.enter_context(_Wall(folder / "mosaic.mp4", sources, persons))
 
         def draw(frame: Frame) -> Image:
             image = scribes[frame.camera].draw(frame)
@@ -111,10 +115,9 @@ class _Arrival:
     line: str
 
 
-def _scribes(run_dir: Path, cameras: Sequence[str]) -> dict[str, _Scribe]:
+def _scribes(run_dir: Path, cameras: Sequence[str], tracks: pa.Table, final_ids: FinalIds) -> dict[str, _Scribe]:
     import pyarrow.compute as pc
 
-    tracks, final_ids = read_tracks(run_dir), read_assignments(run_dir / "assignments.csv")
     arrivals: dict[str, list[_Arrival]] = defaultdict(list)
     for move in transitions(stays(tracks, final_ids)).sort_by("entered_s").to_pylist():
         who, origin, to, sure = move["global_id"], move["from_camera"], move["to_camera"], move["probability"]
@@ -155,7 +158,12 @@ class _Scribe:
         image = frame.image if frame.image.flags.writeable else frame.image.copy()
         image = self._hider.hide(image, frame.time_s)  # before anything is drawn: labels stay readable
         trails = self._trails_at(frame.time_s, ids, boxes)
-        return draw_frame(image, boxes, ids, labels, trails, self.camera, clock_text(frame.time_s))
+        flashes = {
+            arrival.global_id: 1.0 - (frame.time_s - arrival.entered_s) / FLASH_S
+            for arrival in self._fresh(frame.time_s)
+            if frame.time_s - arrival.entered_s < FLASH_S
+        }
+        return draw_frame(image, boxes, ids, labels, trails, self.camera, clock_text(frame.time_s), flashes)
 
     def news(self, time_s: float) -> list[tuple[str, Colour]]:
         """Lines about those who came in from another camera just now."""
@@ -181,7 +189,7 @@ class _Scribe:
 class _Wall:
     """The mosaic video. A picture is written when a camera is about to show its next one: at the fastest one's rate."""
 
-    def __init__(self, path: Path, sources: Sequence[Source]) -> None:
+    def __init__(self, path: Path, sources: Sequence[Source], persons: pa.Table) -> None:
         sizes = {}
         for source in sources:
             try:
@@ -189,7 +197,8 @@ class _Wall:
                 sizes[source.camera] = (info.width, info.height)
             except SourceError:
                 sizes[source.camera] = (640, 360)  # its tile will say that there is no picture
-        self._mosaic = Mosaic(sizes)
+        self._mosaic = Mosaic(sizes, flows_of(transitions(persons)), strip=True)
+        self._roster = Roster(persons)
         self.writer = VideoWriter(path)
         self._pool = ThreadPoolExecutor(1, "mosaic")
         self._written: Future[None] | None = None
@@ -217,6 +226,7 @@ class _Wall:
                 self._mosaic.end(name)
                 self._ended.add(name)
         self._mosaic.footer(news)
+        self._mosaic.roster(self._roster.at(now_s))
 
     def _write(self) -> None:
         self._wait()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.annotate import UNKNOWN, clock_text, draw_frame, letterbox, paste, person_colour, text_patch
 from pipeline.mosaic import FOOTER_PX, MAX_HEIGHT, MAX_WIDTH, Mosaic, grid
+from pipeline.roster import OnSite
 
 GREY = 90
 
@@ -185,6 +186,31 @@ def test_the_mosaic_shows_each_camera_in_its_tile():
     mosaic.end("b")
     assert (mosaic.image[:40, :60] == 100).all()
     assert (mosaic.image[0, 60:] == 80).all()
+
+
+def test_cameras_with_traffic_between_them_are_neighbours():
+    sizes = dict.fromkeys("abcd", (60, 40))  # a 2 x 2 grid
+    ring = {("a", "d"): 5.0, ("d", "b"): 5.0, ("b", "c"): 5.0, ("c", "a"): 5.0}
+    mosaic = Mosaic(sizes, ring)
+    place = {}
+    for n, name in enumerate(sizes):
+        mosaic.show(name, np.full((40, 60, 3), 50 * (n + 1), np.uint8))
+    for n, name in enumerate(sizes):
+        rows, columns = np.nonzero((mosaic.image == 50 * (n + 1)).all(2))
+        place[name] = int(columns.mean()) // 60, int(rows.mean()) // 40
+    assert len(set(place.values())) == 4
+    for one, other in ring:
+        assert sum(abs(a - b) for a, b in zip(place[one], place[other], strict=True)) == 1
+
+
+def test_a_full_strip_says_how_many_more():
+    mosaic = Mosaic({"a": (200, 200)}, strip=True)
+    people = [OnSite(n, ("a",) if n % 2 else (), "a", 3.0) for n in range(40)]
+    mosaic.roster(people)
+    before = mosaic.image.copy()
+    assert (before[:, 200:] != 24).any() and (before[:, :200][:-28] == mosaic.image[:, :200][:-28]).all()
+    mosaic.roster(people[:2])
+    assert (mosaic.image[80:170, 200:] == 24).all()  # the rest of the list is wiped
 
 
 def test_hand_overs_stand_below_the_tiles_as_many_as_fit():

@@ -11,7 +11,7 @@ import pytest
 from pipeline.annotate import person_colour
 from pipeline.atomic import OutputError
 from pipeline.journal_writer import RunJournal
-from pipeline.mosaic import FOOTER_PX
+from pipeline.mosaic import FOOTER_PX, STRIP_PX
 from pipeline.render import render_videos
 from pipeline.sources import Source
 from pipeline.tracklog import finish_run
@@ -69,7 +69,7 @@ def test_every_camera_and_the_mosaic_are_written(site):
     assert len(decoded(run_dir / "video" / "b.mp4")) == 50
     mosaic = decoded(run_dir / "video" / "mosaic.mp4")
     assert len(mosaic) == 50
-    assert mosaic[0].shape == (HEIGHT + FOOTER_PX, 2 * WIDTH, 3)
+    assert mosaic[0].shape == (HEIGHT + FOOTER_PX, 2 * WIDTH + STRIP_PX, 3)
 
 
 def test_the_final_id_is_drawn_from_the_first_frame_in_one_colour_everywhere(site):
@@ -97,6 +97,28 @@ def test_a_hand_over_is_written_below_and_an_ended_camera_is_dimmed(site):
     assert mosaic[20][80, 20].mean() == pytest.approx(100, abs=8)  # just ended: still bright
     assert mosaic[-1][80, 20].mean() == pytest.approx(40, abs=8)
     assert mosaic[-1][80, WIDTH + 20].mean() == pytest.approx(100, abs=8)
+
+
+def test_somebody_who_comes_from_another_camera_lights_up_and_fades(site):
+    run_dir, sources = site
+    render_videos(run_dir, sources)
+    b, (x1, y1, x2, y2) = decoded(run_dir / "video" / "b.mp4"), BOX
+    inside = [np.abs(frame[y1 + 15 : y2 - 15, x1 + 8 : x2 - 8].mean((0, 1)) - 100).max() for frame in b]
+    assert max(inside[:30]) < 8  # nobody is there yet
+    assert inside[30] > inside[35] + 8 > inside[41] + 16  # glows when they come, less after half a second
+    assert max(inside[43:]) < 8  # over after 1.2 s
+    a = decoded(run_dir / "video" / "a.mp4")[0][y1 + 15 : y2 - 15, x1 + 8 : x2 - 8].mean((0, 1))
+    assert np.abs(a - 100).max() < 8  # a first camera is no hand-over
+
+
+def test_the_strip_lists_who_is_on_site(site):
+    run_dir, sources = site
+    render_videos(run_dir, sources)
+    strips = [frame[:-FOOTER_PX, 2 * WIDTH :] for frame in decoded(run_dir / "video" / "mosaic.mp4")]
+    chip = [bool((np.abs(s[30:50, 8:30].astype(int) - person_colour(2)).max(2) < 60).mean() > 0.3) for s in strips]
+    assert all(chip)  # in view, between the cameras, in view again
+    in_view, between = strips[10][32:46, 50:90].max(), strips[25][32:46, 50:90]
+    assert in_view > 150 and np.median(between) > 40  # dimmed: on a lighter ground
 
 
 def test_a_stopped_run_is_drawn_as_far_as_it_got(site):
