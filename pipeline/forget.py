@@ -41,7 +41,7 @@ from pipeline.run_edit import (
 from pipeline.state_dir import state_dir
 from st_model.ledger import StayKey, aliases
 
-DERIVED_BY_OTHERS = ("exports", "clips", "crops")
+DERIVED_BY_OTHERS = ("exports", "clips")
 """Folders in a run that hold what was made from it on request: they are removed, and can be made again."""
 
 Progress = Callable[[str, float, float | None], None]
@@ -188,9 +188,10 @@ def _embeddings(run_dir: Path, stays: set[StayKey]) -> list[bytes]:
     path = run_dir / "sightings.parquet"
     if not path.is_file() or "embedding" not in pq.read_schema(path).names:
         return []
-    table = pq.read_table(path, columns=["camera", "track_id", "embedding"])
-    rows = np.flatnonzero(_of_stays(table, stays))
-    return [np.asarray(table["embedding"][int(n)].as_py(), "<f4").tobytes() for n in rows]
+    vectors = [name for name in ("embedding", "face") if name in pq.read_schema(path).names]
+    table = pq.read_table(path, columns=["camera", "track_id", *vectors])
+    found = [table[name][int(n)].as_py() for n in np.flatnonzero(_of_stays(table, stays)) for name in vectors]
+    return [np.asarray(vector, "<f4").tobytes() for vector in found if vector is not None]
 
 
 def _of_stays(table: Any, stays: set[StayKey]) -> NDArray[np.bool_]:
@@ -226,11 +227,14 @@ def _forget_in_files(run_dir: Path, ids: set[int], stays: set[StayKey], forgotte
 
     derive(run_dir, log, read_tracks(base.parent) if base.is_file() else read_tracks(run_dir))
     try:
+        for camera, track in stays:
+            for crop in (run_dir / "crops" / camera).glob(f"{track}.*"):
+                crop.unlink(missing_ok=True)
         for name in DERIVED_BY_OTHERS:
             if (run_dir / name).is_dir():
                 shutil.rmtree(run_dir / name)
     except OSError as error:
-        raise output_error(run_dir / name, error) from error
+        raise output_error(run_dir, error) from error
 
 
 def without(log: RunLog, ids: set[int], stays: set[StayKey]) -> RunLog:

@@ -34,6 +34,8 @@ BOX_RECORD = np.dtype(
 )
 """One box of one track: 0-based source frame, site time, track id, xyxy px, score. 44 bytes."""
 
+_BITS = ("embedding", "face")  # fields of a Sighting kept bit for bit
+
 NOBODY = -1
 """Track id of the record that marks a frame in which nobody was tracked."""
 
@@ -73,21 +75,20 @@ def json_line(row: dict[str, Any]) -> bytes:
 
 
 def sighting_to_json(sighting: Sighting) -> dict[str, Any]:
-    """A Sighting as a dict; the embedding bit for bit as base64."""
-    row = to_json_without(sighting, "embedding")
-    row["embedding"] = base64.b64encode(np.ascontiguousarray(sighting.embedding, "<f4").tobytes()).decode()
+    """A Sighting as a dict; embeddings bit for bit as base64. `face` is there only where one was seen."""
+    row = {f.name: _plain(getattr(sighting, f.name)) for f in fields(sighting) if f.name not in _BITS}
+    for name in _BITS:
+        vector = getattr(sighting, name)
+        if vector is not None:
+            row[name] = base64.b64encode(np.ascontiguousarray(vector, "<f4").tobytes()).decode()
     return row
-
-
-def to_json_without(value: Any, name: str) -> dict[str, Any]:
-    """`to_json` without one field that has its own encoding."""
-    return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name != name}
 
 
 def sighting_from_json(row: dict[str, Any]) -> Sighting:
     """The inverse of `sighting_to_json`."""
     row = dict(row)
-    row["embedding"] = np.frombuffer(base64.b64decode(row["embedding"]), "<f4").astype(np.float32)
+    for name in ("embedding", *(("face",) if "face" in row else ())):
+        row[name] = np.frombuffer(base64.b64decode(row[name]), "<f4").astype(np.float32)
     for name in ("first_box", "last_box"):
         row[name] = None if row[name] is None else np.array(row[name], np.float32)
     return Sighting(**row)

@@ -2,7 +2,8 @@
 
 One row per emission, in order of emitted_s; the row with closed = true is a stay's last word. Columns: camera string;
 track_id int64; emitted_s, entered_s, last_s double; closed bool; n_crops int32; quality float; first_box, last_box
-list<float>[4] (xyxy px, may be null); embedding list<float>[D], unit length.
+list<float>[4] (xyxy px, may be null); embedding list<float>[D], unit length; and, only where faces were looked for and
+seen, face list<float>[F], unit length, null in the rows without one.
 
     SightingsFileError (ValueError)   the file holds no sightings; names file, row and what is wrong
 """
@@ -22,23 +23,25 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_VECTORS = ("embedding", "first_box", "last_box")
+_VECTORS = ("embedding", "first_box", "last_box", "face")
 _ERASED = b"identrix embeddings erased"
-_MAY_BE_NULL = ("first_box", "last_box")
+_MAY_BE_NULL = ("first_box", "last_box", "face")
 
 
 class SightingsFileError(ValueError):
     """The file does not hold what a sightings.parquet must; says where."""
 
 
-def _schema(dim: int) -> pa.Schema:
+def _schema(dim: int, face_dim: int = 1) -> pa.Schema:
+    """face_dim  length of a face's embedding, 0: there is no such column"""
     import pyarrow as pa
 
     times = [(name, pa.float64()) for name in ("emitted_s", "entered_s", "last_s")]
     boxes = [(name, pa.list_(pa.float32(), 4)) for name in ("first_box", "last_box")]
     counts = [("closed", pa.bool_()), ("n_crops", pa.int32()), ("quality", pa.float32())]
-    embedding = ("embedding", pa.list_(pa.float32(), dim))
-    return pa.schema([("camera", pa.string()), ("track_id", pa.int64()), *times, *counts, *boxes, embedding])
+    vectors = [("embedding", pa.list_(pa.float32(), dim))]
+    vectors += [("face", pa.list_(pa.float32(), face_dim))] if face_dim else []
+    return pa.schema([("camera", pa.string()), ("track_id", pa.int64()), *times, *counts, *boxes, *vectors])
 
 
 def write_sightings(path: Path, sightings: list[Sighting]) -> None:
@@ -53,7 +56,10 @@ def write_sightings(path: Path, sightings: list[Sighting]) -> None:
     dims = {len(s.embedding) for s in rows}
     if len(dims) > 1:
         raise ValueError(f"sightings of one run must have embeddings of one length, got {sorted(dims)}")
-    schema = _schema(dims.pop() if dims else 1)
+    face_dims = {len(s.face) for s in rows if s.face is not None}
+    if len(face_dims) > 1:
+        raise ValueError(f"sightings of one run must have faces of one length, got {sorted(face_dims)}")
+    schema = _schema(dims.pop() if dims else 1, face_dims.pop() if face_dims else 0)
     columns: list[Any] = []
     for field in schema:
         values = [getattr(s, field.name) for s in rows]
@@ -98,7 +104,8 @@ def read_sightings(path: Path) -> list[Sighting]:
 
 def without_embeddings(table: pa.Table) -> pa.Table:
     """The table without its embeddings; `read_sightings` will say that they were erased."""
-    return table.drop_columns(["embedding"]).replace_schema_metadata({_ERASED: b"1"})
+    gone = [name for name in ("embedding", "face") if name in table.column_names]
+    return table.drop_columns(gone).replace_schema_metadata({_ERASED: b"1"})
 
 
 def _check_size(path: Path, metadata: Any) -> None:

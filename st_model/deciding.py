@@ -80,8 +80,10 @@ def stay_after(state: MatcherState, sighting: Sighting) -> Stay:
         sighting.first_box,
         sighting.last_box,
     )
+    stay.face = sighting.face
     if known is not None:
         stay.global_id, stay.crowd = known.global_id, known.crowd
+        stay.face = known.face if sighting.face is None else sighting.face
     return stay
 
 
@@ -114,7 +116,7 @@ def _decision(
     kept = [n for n in range(len(h.ids)) if n < settings.shown or n == chosen]
     p = probabilities(np.append(h.log_weight[kept], h.new))
     c = state.gallery.basis.calibration
-    joint = joint_calibrated(h.cosine[kept], h.log_r[kept], g0=c.g0, b0=c.b0, g1=settings.g1)
+    joint = joint_calibrated(h.cosine[kept], h.log_r[kept], g0=c.g0, b0=c.b0, g1=settings.g1, face=h.face[kept])
     mine = len(kept) if chosen is None else kept.index(chosen)
     others = np.delete(p, mine)
     margin = float(p[mine] - (others.max() if len(others) else 0.0))
@@ -127,6 +129,7 @@ def _decision(
             float(joint[k]),
             float(p[k]),
             h.cameras[n],
+            float(h.face[n]),
         )
         for k, n in enumerate(kept)
     ]

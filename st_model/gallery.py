@@ -44,6 +44,7 @@ class Stay:
     """How little a fitting delay said when it entered, nats (`hypotheses.crowding`)."""
     taught: Increment | None = None
     taught_from: StayKey | None = None
+    face: NDArray[np.float32] | None = None
     """What the link into this stay taught the tables, and the stay it came from."""
 
     @property

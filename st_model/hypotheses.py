@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from st_model.calibration import DEFAULTS, Calibration
+from st_model.faces import FACE, FACE_LIMIT, face_term
 from st_model.gallery import Gallery, Identity, Stay
 from st_model.transitions import TransitionTables
 
@@ -35,6 +36,7 @@ class MatchSettings:
     merge_at           probability from which two identities are merged
     centre_from, whiten_from   closed stays after which embeddings are centred per camera, and whitened
     shown              candidates kept in a decision
+    face_calibration, face_limit   log-odds of cosines of faces, where faces are seen, and the most they may add
     """
 
     calibration: Calibration = DEFAULTS["pair"]
@@ -56,6 +58,8 @@ class MatchSettings:
     centre_from: int = 64
     whiten_from: int = 512
     shown: int = 8
+    face_calibration: Calibration = FACE
+    face_limit: float = FACE_LIMIT
 
     def __post_init__(self) -> None:
         if self.window_s <= 0 or self.memory_s <= 0 or self.tolerance_s < 0:
@@ -68,7 +72,8 @@ class MatchSettings:
 class Hypotheses:
     """Identities worth considering for one arrival, best first: arrays (N,), and the log-weight of "new".
 
-    log_weight: log-odds of appearance and transition plus log prior; `new` is log prior of a new person.
+    log_weight: log-odds of appearance, transition and face plus log prior; `new` is log prior of a new person.
+    face: what faces add, 0 where none was seen.
     """
 
     ids: NDArray[np.int64]
@@ -78,6 +83,7 @@ class Hypotheses:
     log_weight: NDArray[np.float64]
     cameras: tuple[str, ...]
     new: float
+    face: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
 def transition_between(tables: TransitionTables, old: Stay, new: Stay, lift: float) -> tuple[float, float]:
@@ -153,7 +159,8 @@ def hypotheses(
         return Hypotheses(*_empty(), cameras=(), new=log_new)
     cosine = gallery.vectors @ vector if cosines is None else cosines
     best_r = _largest_log_r(tables, stay.camera, settings)
-    least = (log_new - NEGLIGIBLE - log_prior - c.b0 - settings.g1 * best_r) / c.g0  # below it nobody can matter
+    most_face = 0.0 if stay.face is None else settings.face_limit
+    least = (log_new - NEGLIGIBLE - log_prior - c.b0 - settings.g1 * best_r - most_face) / c.g0  # below nobody matters
     index = np.flatnonzero(cosine >= least)
     if own:
         index = np.union1d(index, [gallery.slot(own)])
@@ -168,11 +175,22 @@ def hypotheses(
         found[n], log_r[n], delay[n] = _exactly(stay, identity, vector, gallery, tables, settings, float(found[n]))
     possible = np.isfinite(log_r)
     time = np.where(possible, settings.g1 * np.where(possible, log_r, 0.0), -np.inf)
-    weight = c.g0 * found + c.b0 + time + log_prior
+    face = _faces(stay, ids, gallery, settings)
+    weight = c.g0 * found + c.b0 + time + log_prior + face
     order = np.lexsort((ids, -weight))
     order = order[weight[order] > max(float(weight.max(initial=-np.inf)), log_new) - NEGLIGIBLE]
     names = tuple(gallery.cameras[gallery.camera[index[n]]] for n in order)
-    return Hypotheses(ids[order], found[order], delay[order], log_r[order], weight[order], names, log_new)
+    return Hypotheses(ids[order], found[order], delay[order], log_r[order], weight[order], names, log_new, face[order])
+
+
+def _faces(stay: Stay, ids: NDArray[np.int64], gallery: Gallery, settings: MatchSettings) -> NDArray[np.float64]:
+    """(N,) what faces add for each identity; zeros where the stay shows none."""
+    out = np.zeros(len(ids))
+    if stay.face is not None:
+        for n, i in enumerate(ids.tolist()):
+            others = (s.face for s in gallery.identities[i].stays if s.key != stay.key)
+            out[n] = face_term(stay.face, others, settings.face_calibration, settings.face_limit)
+    return out
 
 
 def _exactly(

@@ -50,14 +50,20 @@ def log_odds(
 
 
 def joint_calibrated(
-    cosine: Floats | float, log_r: Floats | float, *, g0: float, b0: float, g1: float = 1.0
+    cosine: Floats | float,
+    log_r: Floats | float,
+    *,
+    g0: float,
+    b0: float,
+    g1: float = 1.0,
+    face: Floats | float = 0.0,
 ) -> NDArray[np.float64]:
-    """Logistic of the summed log-odds, (0, 1).
+    """Logistic of the summed log-odds, (0, 1). face: what faces add (`st_model.faces.face_term`), 0 where none is.
 
     >>> float(joint_calibrated(0.6, 0.0, g0=20.0, b0=-12.0))
     0.5
     """
-    return np.asarray(expit(log_odds(cosine, log_r, g0=g0, b0=b0, g1=g1)))
+    return np.asarray(expit(log_odds(cosine, log_r, g0=g0, b0=b0, g1=g1) + face))
 
 
 def probabilities(log_weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -31,6 +31,7 @@ class Sighting:
     n_crops            how many crops the embedding is the mean of, >= 1
     quality            [0, 1], larger is better
     first_box, last_box  (4,) float32 xyxy px where the stay began and (so far) ended, or None when unknown
+    face               (F,) float32 unit embedding of the face, read-only, or None where none was seen or looked for
 
     Raises ValueError when a field does not fit.
 
@@ -51,6 +52,7 @@ class Sighting:
     quality: float = 1.0
     first_box: NDArray[np.float32] | None = None
     last_box: NDArray[np.float32] | None = None
+    face: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if not self.camera:
@@ -76,6 +78,11 @@ class Sighting:
                 if box.shape != (4,) or box.dtype != np.float32:
                     raise ValueError(f"sighting {self.key}: a box must be (4,) float32, got {box.shape} {box.dtype}")
                 box.setflags(write=False)
+        face = self.face
+        if face is not None:
+            if face.ndim != 1 or face.dtype != np.float32 or not abs(float(np.linalg.norm(face)) - 1.0) < 1e-2:
+                raise ValueError(f"sighting {self.key}: face must be (F,) float32 of unit length, got {face.shape}")
+            face.setflags(write=False)
 
     @property
     def key(self) -> tuple[str, int]:
@@ -94,6 +101,7 @@ class Candidate:
     joint        (0, 1), the two streams joined, before priors
     probability  over all candidates and None; they sum to 1
     from_camera  where the identity was last seen, None for "a new person"
+    face         log-odds that faces added to the joint score; 0 where none was seen
     """
 
     global_id: int | None
@@ -103,6 +111,7 @@ class Candidate:
     joint: float
     probability: float
     from_camera: str | None = None
+    face: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def stay_to_dict(s: Stay) -> dict[str, Any]:
         "crowd": s.crowd,
         "taught": None if s.taught is None else list(s.taught),
         "taught_from": None if s.taught_from is None else list(s.taught_from),
-    }
+    } | _face_to_dict(s.face)
 
 
 def stay_from_dict(d: dict[str, Any]) -> Stay:
@@ -124,6 +124,7 @@ def stay_from_dict(d: dict[str, Any]) -> Stay:
     stay.global_id, stay.confirmed, stay.crowd = d["global_id"], d["confirmed"], d["crowd"]
     stay.taught = None if d["taught"] is None else Increment(*d["taught"])
     stay.taught_from = None if d["taught_from"] is None else (d["taught_from"][0], d["taught_from"][1])
+    stay.face = _read(d.get("face"))
     return stay
 
 
@@ -137,7 +138,7 @@ def _sighting_to_dict(s: Sighting) -> dict[str, Any]:
         "n_crops": s.n_crops,
         "quality": s.quality,
         "boxes": [_array(s.first_box), _array(s.last_box)],
-    }
+    } | _face_to_dict(s.face)
 
 
 def _sighting_from_dict(d: dict[str, Any]) -> Sighting:
@@ -155,7 +156,13 @@ def _sighting_from_dict(d: dict[str, Any]) -> Sighting:
         d["quality"],
         first_box,
         last_box,
+        _read(d.get("face")),
     )
+
+
+def _face_to_dict(face: NDArray[np.float32] | None) -> dict[str, Any]:
+    """Nothing where no face was seen: most stays."""
+    return {} if face is None else {"face": _array(face)}
 
 
 def basis_to_dict(b: Basis) -> dict[str, Any]:
