@@ -24,13 +24,15 @@ from pipeline.door import (
     show,
     stop_on_signals,
 )
+from pipeline.door_app import app as browser_app
 from pipeline.door_app import doctor
 from pipeline.door_privacy import correct, forget, retain
 from pipeline.door_reid import export_model, test_reid
-from pipeline.door_results import export, report
+from pipeline.door_results import clip, export, report
 from pipeline.door_search import search
-from pipeline.door_site import match, worker
+from pipeline.door_site import match, status, worker
 from pipeline.door_tables import tables_app
+from pipeline.door_train import render_reid, train
 
 app = typer.Typer(
     name="identrix",
@@ -256,16 +258,21 @@ def models(as_json: AsJson = False) -> None:
 
 # Commands kept in files of their own: one line each.
 app.command("correct")(correct)
+app.command("app")(browser_app)
 app.command("doctor")(doctor)
 app.command("forget")(forget)
+app.command("render-reid")(render_reid)
 app.command("retain")(retain)
 app.command("test-reid")(test_reid)
 app.command("export-model")(export_model)
 app.command("search")(search)
 app.command("report")(report)
 app.command("export")(export)
+app.command("clip")(clip)
 app.command("worker")(worker)
 app.command("match")(match)
+app.command("status")(status)
+app.command("train")(train)
 
 
 def main() -> None:

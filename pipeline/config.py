@@ -30,6 +30,7 @@ from pipeline.weights import UnknownModel, find_model
 from reid.cards import is_card, read_card
 from reid.encoders import EncoderError
 from st_model.calibration import DEFAULTS, Calibration, calibration_for
+from st_model.faces import FACE
 
 __all__ = ["Camera", "Config", "ConfigError", "MatchConfig", "load_config", "load_match_config"]
 
@@ -58,25 +59,25 @@ def load_config(
     pipeline.config.ConfigError: command line: reid.max_crop: unknown key; did you mean 'max_crops'?
     """
     origin = str(path) if path else "command line"
-    raw = _read_yaml(path) if path else {}
+    raw = read_yaml(path) if path else {}
     if path:
         _beside_the_file(raw, path.parent)
     if sources:
         raw["cameras"] = [_source_argument(argument) for argument in sources]
     for override in overrides:
-        _set(raw, override)
+        set_key(raw, override)
     for key, value in (extra or {}).items():
         _put(raw, key.split("."), value)
     if not raw.get("cameras"):
         raise ConfigError(f"{origin}: no cameras; give --source NAME=URI (repeatable) or a 'cameras' list in the file")
     try:
-        config = Config.model_validate(_with_calibration(_with_environment(raw, origin)))
+        config = Config.model_validate(_with_face_calibration(_with_calibration(_with_environment(raw, origin))))
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{origin}: {line}" for line in _explained(error))) from None
+        raise ConfigError("\n".join(f"{origin}: {line}" for line in explained(error))) from None
     return _with_absolute_paths(config, path.parent if path and not sources else Path.cwd())
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, needs: str = "at least a 'cameras' list") -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -90,7 +91,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
     if raw is None:
-        raise ConfigError(f"{path}: the file is empty; it needs at least a 'cameras' list")
+        raise ConfigError(f"{path}: the file is empty; it needs {needs}")
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected keys such as 'cameras:' at the top, got {type(raw).__name__}")
     return raw
@@ -117,7 +118,7 @@ def _source_argument(argument: str) -> dict[str, Any]:
     return {"name": name, "source": uri}
 
 
-def _set(raw: dict[str, Any], override: str) -> None:
+def set_key(raw: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign or not key:
         raise ConfigError(f"--set {override}: expected key.sub=value")
@@ -182,11 +183,11 @@ def load_match_config(raw: Mapping[str, Any], *, overrides: Sequence[str] = ()) 
     """
     kept: dict[str, Any] = {key: deepcopy(raw[key]) for key in MatchConfig.model_fields if key in raw}
     for override in overrides:
-        _set(kept, override)
+        set_key(kept, override)
     try:
         return MatchConfig.model_validate(_with_calibration(_with_environment(kept, "command line")))
     except ValidationError as error:
-        raise ConfigError("\n".join(f"command line: {line}" for line in _explained(error))) from None
+        raise ConfigError("\n".join(f"command line: {line}" for line in explained(error))) from None
 
 
 def _with_calibration(raw: dict[str, Any]) -> dict[str, Any]:
@@ -208,12 +209,23 @@ def _with_calibration(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "match": {**match, "calibration": asdict(shipped) | own}}
 
 
-def _calibration_of_card(path: Path) -> Calibration:
+def _with_face_calibration(raw: dict[str, Any]) -> dict[str, Any]:
+    """The same for faces, where they are asked for and their network comes with a card."""
+    match, faces = raw.get("match") or {}, raw.get("faces") or {}
+    if not (isinstance(match, dict) and isinstance(faces, dict) and faces.get("enabled") is True):
+        return raw
+    if "face_calibration" in match or not is_card(str(faces.get("encoder", ""))):
+        return raw
+    found = _calibration_of_card(Path(str(faces["encoder"])), FACE)
+    return {**raw, "match": {**match, "face_calibration": asdict(found)}}
+
+
+def _calibration_of_card(path: Path, other: Calibration | None = None) -> Calibration:
     try:
         found = read_card(path, check_file=False).calibration  # a replay needs no weights
     except EncoderError as error:
         raise ConfigError(str(error)) from error
-    return Calibration(*found) if found else calibration_for(path.stem)
+    return Calibration(*found) if found else other or calibration_for(path.stem)
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
@@ -231,19 +243,19 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
     return config.model_copy(update={"cameras": cameras, "detector": detector, "redis": redis})
 
 
-def _explained(error: ValidationError) -> list[str]:
+def explained(error: ValidationError, root: Any = None) -> list[str]:
     """One line per thing to mend. A list whose entries are bad is not also called too short."""
     errors = error.errors()
     bad = {e["loc"][: len(e["loc"]) - n] for e in errors for n in range(1, len(e["loc"]))}
-    return [_explain(e) for e in errors if not (e["type"] == "too_short" and e["loc"] in bad)]
+    return [_explain(e, root) for e in errors if not (e["type"] == "too_short" and e["loc"] in bad)]
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, root: Any) -> str:
     """One line for one pydantic error: key path, what was expected, what came, nearest valid name."""
     location = [str(part) for part in error["loc"]]
     where = ".".join(location)
     if error["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-        known = known_keys(location[:-1])
+        known = known_keys(location[:-1], root)
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(sorted(known))}"
         return f"{where}: unknown key; {hint}"

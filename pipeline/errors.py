@@ -6,7 +6,14 @@ BAD_INPUT, STORAGE = 2, 3
 
 _CODES = {
     "detectors.": {"DetectorError": BAD_INPUT, "RecordedError": BAD_INPUT},
-    "reid.": {"EncoderError": BAD_INPUT, "ImageFileError": BAD_INPUT, "DatasetError": BAD_INPUT},
+    "reid.": {
+        "EncoderError": BAD_INPUT,
+        "ImageFileError": BAD_INPUT,
+        "DatasetError": BAD_INPUT,
+        "RecipeError": BAD_INPUT,
+        "TrainingError": BAD_INPUT,
+        "CheckpointError": BAD_INPUT,
+    },
     "st_model.": {
         "StoreError": STORAGE,
         "LedgerError": BAD_INPUT,
@@ -29,6 +36,7 @@ _CODES = {
         "PrivacyError": BAD_INPUT,
         "EditError": BAD_INPUT,
         "SaltError": BAD_INPUT,
+        "AppError": BAD_INPUT,
         "EvaluationError": BAD_INPUT,
         "MotFileError": BAD_INPUT,
         "MarketTestError": BAD_INPUT,
@@ -36,9 +44,11 @@ _CODES = {
         "SearchError": BAD_INPUT,
         "JournalError": BAD_INPUT,
         "RunFolderError": BAD_INPUT,
+        "ClipError": BAD_INPUT,
         "ExportError": BAD_INPUT,
         "MessageError": BAD_INPUT,
         "MetricsError": BAD_INPUT,
+        "ForwardError": BAD_INPUT,
         "OutputError": STORAGE,
     },
 }

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as validated
 
 from pipeline.camera_state import LiveSettings
 from pipeline.tracking import TrackerSettings
+from reid.faces import FaceGates
 from st_model.hypotheses import MatchSettings
 from st_model.transitions import TableSettings
 
@@ -184,11 +185,13 @@ if TYPE_CHECKING:
     Match = MatchSettings
     Tables = TableSettings
     Live = LiveSettings
+    Gates = FaceGates
 else:  # the same classes, but strict about unknown keys and types
     Tracker = validated(TrackerSettings, config=_STRICT)
     Match = validated(MatchSettings, config=_STRICT)
     Tables = validated(TableSettings, config=_STRICT)
     Live = validated(LiveSettings, config=_STRICT)
+    Gates = validated(FaceGates, config=_STRICT)
 
 
 class MatchConfig(_Section):
@@ -214,12 +217,33 @@ class MatchConfig(_Section):
         return self.site or "default"
 
 
+class Faces(_Section):
+    """Faces as a second opinion about who somebody is; read DATA-PROTECTION.md first.
+
+    detector  `yunet`, or a path to another YuNet
+    encoder   model card of a face network (configs/cards)
+    gates     what a face must be like to count (`reid.faces.FaceGates`)
+    """
+
+    enabled: bool = False
+    detector: str = "yunet"
+    encoder: str = ""
+    gates: Gates = Field(default_factory=Gates)
+
+    @model_validator(mode="after")
+    def _enabled_needs_an_encoder(self) -> Faces:
+        if self.enabled and not self.encoder:
+            raise ValueError("enabled needs faces.encoder: the model card of a face network, as in configs/cards")
+        return self
+
+
 class Config(MatchConfig):
     """Everything a run needs to know."""
 
     cameras: tuple[Camera, ...] = Field(min_length=1)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     detector: Detector = Detector()
+    faces: Faces = Faces()
     tracker: Tracker = Field(default_factory=Tracker)
     output: Output = Output()
     privacy: Privacy = Privacy()
@@ -248,13 +272,13 @@ class Config(MatchConfig):
         return f"site-{hashlib.sha256(pairs.encode()).hexdigest()[:10]}"
 
 
-def known_keys(location: Sequence[str]) -> list[str]:
+def known_keys(location: Sequence[str], root: Any = None) -> list[str]:
     """The keys that a section may hold; numbers in `location` are entries of a list. Empty where there is no section.
 
     >>> known_keys(["redis"]), "offset_s" in known_keys(["cameras", "0"])
     (['url', 'state_dir'], True)
     """
-    section: Any = Config
+    section: Any = root or Config
     for part in location:
         if not part.isdigit():
             field = _fields(section).get(part)

@@ -20,6 +20,7 @@ class Augmentation:
     rotation    largest turn, degrees
     shift       largest move, share of the image's size: boxes of a detector miss
     brightness, contrast, saturation, hue   largest change, as torchvision's ColorJitter has them
+    cast        largest gain of each colour channel by itself: every camera has a cast of its own
     erasing     probability that a random block is erased (Zhong et al., AAAI 2020; the "RE" of st-ReID)
     """
 
@@ -30,16 +31,23 @@ class Augmentation:
     contrast: float = 0.2
     saturation: float = 0.2
     hue: float = 0.0
+    cast: float = 0.1
     erasing: float = 0.5
 
     def __post_init__(self) -> None:
         if not (0 <= self.flip <= 1 and 0 <= self.erasing <= 1 and 0 <= self.rotation <= 180 and 0 <= self.shift < 1):
             raise ValueError("flip and erasing must lie in [0, 1], rotation in [0, 180], shift in [0, 1)")
-        if min(self.brightness, self.contrast, self.saturation, self.hue) < 0 or self.hue > 0.5:
-            raise ValueError("brightness, contrast and saturation must be at least 0, hue must lie in [0, 0.5]")
+        if (
+            min(self.brightness, self.contrast, self.saturation, self.hue) < 0
+            or self.hue > 0.5
+            or not 0 <= self.cast < 1
+        ):
+            raise ValueError(
+                "brightness, contrast and saturation must be at least 0, hue lie in [0, 0.5], cast in [0, 1)"
+            )
 
 
-NO_AUGMENTATION = Augmentation(0, 0, 0, 0, 0, 0, 0, 0)
+NO_AUGMENTATION = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def augmented(image: NDArray[np.uint8], size_px: tuple[int, int], how: Augmentation, seed: int) -> Tensor:
@@ -66,6 +74,9 @@ def augmented(image: NDArray[np.uint8], size_px: tuple[int, int], how: Augmentat
         torch.manual_seed(seed)
         for step in steps:
             picture = step(picture)
+        if how.cast:
+            gains = 1 + how.cast * (2 * torch.rand(3, 1, 1) - 1)
+            picture = (picture * gains).clamp_(0, 255).to(torch.uint8)
     return picture
 
 

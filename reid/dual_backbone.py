@@ -169,9 +169,15 @@ def make_backbone(name: str, size_px: tuple[int, int], initial: Initial = False,
         options["pretrained_cfg_overlay"] = {"file": str(file)}
     try:
         try:
-            return timm.create_model(name, img_size=size_px, **options)
+            made: Any = timm.create_model(name, img_size=size_px, **options)
         except TypeError:  # a convolutional network takes any size and no such argument
-            return timm.create_model(name, **options)
+            made = timm.create_model(name, **options)
+        if file is not None:
+            # What a file lacks timm leaves at random, with a line in the log: a network that nobody trained.
+            absent = made.state_dict().keys() - timm.models.load_state_dict(str(file)).keys()
+            if absent := {key for key in absent if not key.endswith("num_batches_tracked")}:
+                raise RuntimeError(f"{min(absent)} is missing")
+        return made
     except OSError as error:
         hint = "give --init none, a file of weights, or go online once"
         raise EncoderError(f"cannot fetch ImageNet weights of {name}: {first_line(error)}; {hint}") from error

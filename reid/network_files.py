@@ -47,11 +47,12 @@ def write_network(
     card: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a .safetensors file, whole or not at all. `key` names the kind of network."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     facts = {key: json.dumps(architecture)} | ({CARD_KEY: json.dumps(card)} if card else {})
     with whole(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, metadata=facts)
+        # Not `save_file`: what it writes can be read by its owner only.
+        temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in state.items()}, metadata=facts))
 
 
 def read_network(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -98,6 +98,63 @@ def test_position_embeddings_fit_the_input() -> None:
     assert tokens == 64 // 16 * (32 // 16) + 1  # patches and the class token
 
 
+@torch.inference_mode()
+def test_square_input_is_possible() -> None:
+    square = replace(SMALL, height_px=224, width_px=224)
+    network = DualBackboneNet(square).eval()
+    assert network.global_branch.backbone.pos_embed.shape[1] == 14 * 14 + 1
+    assert network(images(1, square)).shape == (1, 8)
+
+
+@pytest.mark.parametrize("size_px", [(128, 64), (224, 224)])
+def test_pretrained_position_embeddings_are_interpolated(tmp_path: Path, size_px: tuple[int, int]) -> None:
+    """A ramp over the 14 x 14 patches of published weights is a ramp over the patches of another input."""
+    import timm
+    from safetensors.torch import save_file
+
+    vit = timm.create_model("vit_tiny_patch16_224", num_classes=1000)
+    state = vit.state_dict()
+    ramp = torch.linspace(-1, 1, 14).repeat_interleave(14)  # from top to bottom
+    state["pos_embed"][0, 1:] = ramp[:, None]
+    save_file(state, tmp_path / "vit.safetensors")
+    wide = replace(SMALL, height_px=size_px[0], width_px=size_px[1])
+    network = DualBackboneNet(wide, {"vit_tiny_patch16_224": tmp_path / "vit.safetensors"})
+    rows, columns = size_px[0] // 16, size_px[1] // 16
+    grid = network.global_branch.backbone.pos_embed[0, 1:, 0].detach().view(rows, columns)
+    torch.testing.assert_close(grid.min(dim=1).values, grid.max(dim=1).values)
+    assert (grid[:, 0].diff() > 0).all() and grid[0, 0] < -0.8 and grid[-1, 0] > 0.8
+    torch.testing.assert_close(
+        network.global_branch.backbone.blocks[0].attn.qkv.weight, state["blocks.0.attn.qkv.weight"]
+    )
+
+
+@pytest.mark.parametrize(("only", "share"), [("local", [1, 0]), ("global", [0, 1])])
+@torch.inference_mode()
+def test_a_network_may_have_one_branch_only(small: DualBackboneNet, tmp_path: Path, only: str, share: list) -> None:
+    architecture = replace(SMALL, branches=only)
+    torch.manual_seed(0)
+    network = DualBackboneNet(architecture).eval()
+    seen = network.inspect(images(2))
+    assert seen.weights.tolist() == [share, share]
+    own = share.index(1)
+    expected = torch.nn.functional.normalize(network.head(seen.branches[:, own]), dim=1)
+    torch.testing.assert_close(seen.embedding, expected)
+    assert (seen.branches[:, 1 - own] == 0).all()
+    there = {"local": small.local_branch, "global": small.global_branch}[only]
+    assert parameters(network) == parameters(there) + parameters(small.head)
+    save(network, tmp_path / "net.safetensors")
+    torch.testing.assert_close(load(tmp_path / "net.safetensors")(images(2)), seen.embedding)
+    with pytest.raises(ValueError, match=f"its {only} branch only"):
+        network.inspect(images(2), weights=torch.tensor([0.5, 0.5]))
+
+
+def test_an_architecture_is_checked() -> None:
+    with pytest.raises(ValueError, match="branches must be one of both, local, global, got 'left'"):
+        replace(SMALL, branches="left")
+    with pytest.raises(ValueError, match="must be positive"):
+        replace(SMALL, width_px=0)
+
+
 def test_each_branch_normalises_as_it_was_trained(small: DualBackboneNet) -> None:
     assert small.local_branch.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
     assert small.global_branch.mean.flatten().tolist() == pytest.approx([0.5, 0.5, 0.5])
