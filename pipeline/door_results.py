@@ -15,14 +15,24 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a finish
 
 def report(
     run_folder: Run,
+    crops: Annotated[
+        bool, typer.Option("--crops", help="cut a picture of each stay from the sources, keep it in RUN/crops, show it")
+    ] = False,
     look: Annotated[bool, typer.Option("--open", help="open it in the browser")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write RUN/report.html again: who was where, ways, travel times, persons and health in one file."""
     from pipeline.report import write_report
 
-    with clear_errors():
+    problems: list[str] = []
+    with clear_errors(), progress(quiet=as_json) as on_progress:
+        if crops:
+            from pipeline.kept_crops import keep_crops
+
+            _, problems = keep_crops(run_folder, on_progress)
         path = write_report(run_folder)
+    for problem in problems:
+        say(f"no pictures: {problem}")
     if look:
         typer.launch(str(path.resolve()))
     typer.echo(json.dumps({"report": str(path), "bytes": path.stat().st_size}, indent=1) if as_json else str(path))

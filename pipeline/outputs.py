@@ -37,7 +37,7 @@ _FILES = (
     "tables_end.json",
     "report.html",
 )
-_FOLDERS = ("journal", ".journal-finished", "tracks", "video", "plots", "by_hand")
+_FOLDERS = ("journal", ".journal-finished", "tracks", "video", "plots", "by_hand", "crops")
 
 
 def check_writable(folder: Path) -> None:

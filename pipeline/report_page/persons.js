@@ -137,5 +137,7 @@ function whyOf(n) {
   const next = second === null ? "" : `; next ${second ? "P" + second : "a new person"} ${percent(secondSure || 0)}`;
   if (kind === "new") return `new here ${percent(sure)}${next}`;
   const when = delay === null ? "" : `, ${long(delay)} ${times >= 1 ? `is ${times.toPrecision(2)} times likelier than chance` : `is ${(1 / Math.max(times, 1e-9)).toPrecision(2)} times rarer than chance`}`;
-  return `like in ${from}: cosine ${cosine?.toFixed(2)}${when}${next}`;
+  // A decision confirmed at the end of a stay names the camera of the stay itself: nothing to tell.
+  const where = from && from !== cameras[stays.camera[n]] ? `like in ${from}: ` : "";
+  return `${where}cosine ${cosine?.toFixed(2)}${when}${next}`;
 }

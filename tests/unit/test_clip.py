@@ -134,6 +134,22 @@ def test_without_the_sources_the_videos_of_the_run_are_cut(site, tmp_path):
     assert not (tmp_path / "q.mp4").exists()
 
 
+def test_crops_are_kept_only_when_asked_and_shown_in_the_report(site):
+    run_dir, sources = site
+    assert identrix("report", run_dir).exit_code == 0 and not (run_dir / "crops").exists()
+    assert "data:image/jpeg" not in (run_dir / "report.html").read_text()
+    Path(sources[1].uri).unlink()
+    done = identrix("report", run_dir, "--crops")
+    assert done.exit_code == 0 and done.stderr.startswith("no pictures: camera b:")
+    kept = sorted(path.relative_to(run_dir).as_posix() for path in (run_dir / "crops").rglob("*.jpg"))
+    assert kept == ["crops/a/11.jpg", "crops/a/13.jpg"]
+    with av.open(str(run_dir / "crops" / "a" / "11.jpg")) as picture:
+        shown = next(picture.decode(video=0)).to_ndarray(format="gray")
+    # Of one of the middle frames of the stay, 48 to 71, and as high as the box.
+    assert shown.shape[0] == BOX[3] - BOX[1] and grey_at(47) <= shown.mean() <= grey_at(72)
+    assert (run_dir / "report.html").read_text().count("data:image/jpeg") == 2
+
+
 def test_nobody_of_that_name(site, tmp_path):
     run_dir, _ = site
     with pytest.raises(ClipError, match="there is no person P7; the nearest are P2, P3"):
