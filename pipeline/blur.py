@@ -97,6 +97,10 @@ class Hider:
         self._erased = CameraBoxes(list(erased))
         self._face_s: dict[int, float] = {}
 
+    def follow(self, stays: Sequence[StayBoxes]) -> None:
+        """Hide the people of these stays from now on: for pictures that are drawn while stays still grow."""
+        self._boxes = CameraBoxes(list(stays))
+
     def hide(self, image: Image, time_s: float) -> Image:
         """The picture (H, W, 3) with people hidden; changed in place where it may be written to."""
         gone = [grown(box, ERASED_GROW, ERASED_GROW) for _, box in self._erased.at(time_s)]

@@ -21,6 +21,7 @@ from pipeline.engines import Engines, load_engines
 from pipeline.freezing import with_freeze
 from pipeline.live import LiveCameras
 from pipeline.live_run import LiveWatch, not_delivering
+from pipeline.live_video import LiveVideo
 from pipeline.outputs import check_writable, remove_run, write_outputs, write_tracks_of
 from pipeline.report import write_report
 from pipeline.retention import at_start
@@ -105,9 +106,13 @@ def run(
         )
         site = SiteRun(config, cameras, engines, store, journal, clock)
         stop = stop or threading.Event()
+        video: LiveVideo | None = None
         if live:
             cameras_now = stack.enter_context(LiveCameras(sources, config.live))
             watch = LiveWatch(config, site, cameras_now, source_of, reread)
+            if config.output.video:
+                video = LiveVideo(folder / "video", config.output, site.ids.of, config.privacy.blur)
+                site.watching.on_tracks = stack.enter_context(video).add
             watch.watch(stop, for_s, lambda seen_s: on_progress("watching", seen_s, None))
             config, health, interrupted = watch.config, cameras_now.health, False
             sources = [source_of(camera) for camera in config.cameras]
@@ -116,7 +121,7 @@ def run(
             together = stack.enter_context(reading.read_together(sources))
             interrupted = _loop(site, together, _expected_s(sources), stop, on_progress)
             health = together.health
-        site.finish()
+        site.finish()  # live video, which waits for ids, is finished after it
         version = store.finish()
     processing = {"wall_s": time.perf_counter() - begin_s, "cpu_s": time.process_time() - begin_cpu_s}
     failed = {**refused, **{name: state.error for name, state in health.items() if state.error}}
@@ -150,6 +155,7 @@ def run(
     write_json_atomic(folder / "run.json", summary(counts))
     counts |= write_outputs(config, folder, sources, store.tables, clock, on_progress, site.frames, site.now_s)
     starts_s |= counts.pop("video_start_s", {})
+    counts |= video.counters() if video else {}
     result = summary(counts)
     write_json_atomic(folder / "run.json", result)
     write_report(folder)

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.config import Camera, Config
 from pipeline.engines import Engines
 from pipeline.listening import Listening
+from pipeline.live_ids import LiveIds
 from pipeline.site_store import SiteStore
 from pipeline.sources import Frame
 from pipeline.timing import StageClock
@@ -44,6 +45,7 @@ class SiteRun:
         self._corrected = 0
         self.first_global_id: int | None = None
         self.alarms: list[Alarm] = []
+        self.ids = LiveIds()
 
     @property
     def frames(self) -> int:
@@ -91,6 +93,7 @@ class SiteRun:
             self.journal.decision(decision)
         for correction in outcome.corrections:
             self.journal.correction(correction)
+        self.ids.take(outcome.decisions, outcome.corrections)
         self._kinds.update(decision.kind for decision in outcome.decisions)
         self._corrected += len(outcome.corrections)
         ids = [decision.global_id for decision in outcome.decisions]

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 import walkers
-from door import QUICK, ROOT, identrix
+from door import PLAIN, QUICK, ROOT, identrix
 from rtsp_cameras import RtspCamera, why_not
 
 from pipeline.journal import read_boxes
+from pipeline.segments import begin_of
 from pipeline.tracklog import read_tracks
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -72,6 +73,13 @@ def running(state: Path, log: Path, *arguments: object) -> Iterator[Running]:
             run.process.wait()
 
 
+def picture_count(path: Path) -> int:
+    import av
+
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
 def frames_seen(out: Path, camera: str) -> int:
     return len(read_boxes(out).get(camera, ()))
 
@@ -87,7 +95,8 @@ def test_people_through_two_live_cameras(state, tmp_path, out):
     films = [walkers.film(tmp_path / f"{n}.mp4", [2.0 + 7 * n, 5.4 + 7 * n], seed=n, duration_s=20) for n in range(2)]
     with RtspCamera(str(films[0]), user="me:s3cret") as a, RtspCamera(str(films[1])) as b:
         sources = ("-s", f"a={a.uri}", "-s", f"b={b.uri}")
-        done = identrix("run", *sources, "--out", out, *QUICK, "--for", 19)
+        cut = ("--set", "output.segment_s=5", "--set", "output.plots=false")
+        done = identrix("run", *sources, "--out", out, *PLAIN, *cut, "--for", 19)
     assert (done.exit_code, done.stderr) == (DONE, "")
     assert done.stdout.startswith("2 persons, 4 stays, 2 transitions")
     facts = json.loads((out / "run.json").read_text())
@@ -97,6 +106,11 @@ def test_people_through_two_live_cameras(state, tmp_path, out):
         assert camera["live"]["state"] == "live" and camera["live"]["reconnects"] == 0
         assert camera["live"]["seconds"]["live"] > 10 and camera["frames_dropped"] < 10
     assert "s3cret" not in "".join(path.read_text() for path in out.rglob("*.json*"))
+    for name in ("a", "b", "mosaic"):
+        segments = sorted((out / "video" / name).iterdir())
+        assert len(segments) in (4, 5) and all(begin_of(path) is not None for path in segments)
+        assert sum(picture_count(path) for path in segments) > 60
+    assert facts["counters"]["videos"] == sum(1 for _ in (out / "video").glob("*/*.mp4"))
     tracks = read_tracks(out)["time_s"].to_numpy()
     assert abs(tracks.max() - time.time()) < 60  # site time is UTC
     again = identrix("replay", out, "--out", out / "again", "--against", out)
@@ -161,12 +175,15 @@ def test_sighup_adds_removes_and_restarts_cameras(state, tmp_path, out):
 
 def test_kill_9_of_a_live_run(state, tmp_path, out):
     with RtspCamera("160x120@10", user="me:s3cret") as served:
-        with running(state, tmp_path / "log", "run", "-s", f"a={served.uri}", "--out", out, *QUICK) as run:
-            run.until(lambda: frames_seen(out, "a") > 20)
+        video = (*PLAIN, "--set", "output.delay_s=0.5")
+        with running(state, tmp_path / "log", "run", "-s", f"a={served.uri}", "--out", out, *video) as run:
+            run.until(lambda: frames_seen(out, "a") > 50)
             assert run.end(signal.SIGKILL) == -signal.SIGKILL
             assert "s3cret" not in run.said
         assert identrix("finish", out).exit_code == DONE
         assert (out / "tracks" / "a.txt").exists() and not (out / "journal").exists()
+        (film,) = (out / "video" / "a").iterdir()
+        assert picture_count(film) > 5  # playable, though nobody finished it
 
 
 def test_files_and_live_cameras_do_not_mix(walk, state, out):
