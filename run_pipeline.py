@@ -99,13 +99,16 @@ def demo(
         "runs/demo"
     ),
     seed: Annotated[int, typer.Option(help="another seed is another site")] = 7,
+    animation: Annotated[
+        Path | None, typer.Option(metavar="FILE.webp", help="also write a short animated picture of the result")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the scores as JSON")] = False,
 ) -> None:
     """Render a small site with known truth, run the whole path on it (no network, no weights), and score it."""
     from pipeline.demo import run_demo
 
     with clear_errors(), progress(quiet=as_json) as on_progress, stop_on_signals() as stop:
-        result = run_demo(out, seed=seed, stop=stop, on_progress=on_progress)
+        result = run_demo(out, seed=seed, animation=animation, stop=stop, on_progress=on_progress)
     if as_json:
         typer.echo(json.dumps(result.scores, indent=1))
     else:

@@ -90,3 +90,30 @@ def match(
     if as_json:
         typer.echo(json.dumps(done, indent=1))
     raise typer.Exit(DONE)
+
+
+def status(
+    config: SiteFile,
+    once: Annotated[bool, typer.Option("--once", help="print it once; the default where nobody watches")] = False,
+    every_s: Annotated[float, typer.Option("--every", min=0.1, help="seconds between two looks")] = 1.0,
+    override: Override = None,
+    as_json: AsJson = False,
+) -> None:
+    """How a site does right now: its processes, cameras, matchers and alarms; live in a terminal."""
+    import sys
+
+    from rich.console import Console
+
+    from pipeline.config import load_config
+    from pipeline.site_store import open_store
+    from pipeline.status import site_status, status_table, watch_status
+
+    with clear_errors():
+        settings = load_config(config, overrides=override or ())
+        with open_store(settings, settings.tables) as (store, _):
+            if as_json:
+                typer.echo(json.dumps(site_status(settings, store), indent=1))
+            elif once or not sys.stdout.isatty():
+                Console().print(status_table(site_status(settings, store)))
+            else:
+                watch_status(settings, store, Console(), every_s)

@@ -1,7 +1,7 @@
 """Events for other programs: what a site wants to know of people, without embeddings.
 
-    new      a stay began, of a person not seen before
-    update   who a stay is, said for the first time or otherwise than before
+    new      a stay is that of a person not seen before
+    update   a stay is that of a person seen before; or of somebody else than said before
     end      a stay is over
     merge    two ids were one person: `global_id` is `into_id` from now on
     split    stays were somebody else: they are `into_id` from now on
@@ -12,27 +12,39 @@ Every event has an `id` that is the same however often it is delivered. Schema: 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.journal import json_line
-from st_model.ledger import Correction
+from st_model.ledger import Correction, StayKey
 from st_model.matcher import Outcome
 from st_model.sightings import Decision, Sighting
 
 SCHEMA = 1
 
 
-def events_of(site: str, area: str, outcome: Outcome, sightings: Mapping[str, Sighting]) -> list[bytes]:
-    """The events of what was decided, as JSON lines; `sightings` by CAMERA:TRACK are those that were decided."""
+def events_of(
+    site: str, area: str, outcome: Outcome, sightings: Iterable[Sighting], open_ids: Mapping[StayKey, int]
+) -> list[bytes]:
+    """The events of what was decided, as JSON lines.
+
+    sightings  that were decided, in any order
+    open_ids   stay -> id, of the stays that were open before
+    """
+    said: dict[StayKey, list[Sighting]] = {}
+    for sighting in sorted(sightings, key=lambda s: s.emitted_s):
+        said.setdefault(sighting.key, []).append(sighting)
+    known = dict(open_ids)
     rows = []
     for decision in outcome.decisions:
-        rows += _of_decision(decision, sightings.get(f"{decision.camera}:{decision.track_id}"))
+        heard = [s for s in said.get(decision.key, ()) if s.emitted_s < decision.time_s]
+        rows += _of_decision(decision, heard[-1] if heard else None, known.get(decision.key))
+        known[decision.key] = decision.global_id
     rows += [_of_correction(correction) for correction in outcome.corrections]
     return [json_line({"schema": SCHEMA, "id": _id(site, row), "site": site, "area": area, **row}) for row in rows]
 
 
-def _of_decision(decision: Decision, sighting: Sighting | None) -> list[dict[str, Any]]:
+def _of_decision(decision: Decision, sighting: Sighting | None, former_id: int | None) -> list[dict[str, Any]]:
     closed = sighting is not None and sighting.closed
     chosen = next((c for c in decision.candidates if c.global_id == decision.global_id), None)
     row: dict[str, Any] = {
@@ -50,8 +62,8 @@ def _of_decision(decision: Decision, sighting: Sighting | None) -> list[dict[str
             "from_camera": chosen.from_camera,
             "delay_s": chosen.delay_s if chosen.delay_s == chosen.delay_s else None,
         }
-    first = "new" if decision.kind == "new" else "update"
-    return [{"event": kind, **row} for kind in ([first, "end"] if closed else [first])]
+    kinds = [] if decision.global_id == former_id else ["new" if chosen is None else "update"]
+    return [{"event": kind, **row} for kind in ([*kinds, "end"] if closed else kinds)]
 
 
 def _of_correction(correction: Correction) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.forwarding import Forwarder
 from pipeline.freezing import with_freeze
 from pipeline.matching_area import MatchingArea
 from pipeline.members import Beat
@@ -76,6 +77,9 @@ def match(
         served = [_Area(stream_of(store, config, area, who)) for area in areas or known]
         beat = stack.enter_context(Beat(served[0].stream, "match", lambda: _facts(served)))
         stack.enter_context(_Leases(served, stop))
+        if config.events.mqtt:
+            for area in served:
+                stack.enter_context(_forwarder(config, area))
         metrics.watch(lambda: _facts(served) | {"clock_s": beat.clock_s})
         metrics.ready = True
         threads = [
@@ -91,6 +95,10 @@ def match(
                 thread.join(0.2)
         facts = _facts(served)
     return {"who": who, **facts, "counts": {area.stream.area: area.counts for area in served}}
+
+
+def _forwarder(config: Config, area: _Area) -> Forwarder:
+    return Forwarder(config.events, config.site_name, area.stream, lambda: area.active is not None)
 
 
 def _serve(

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from pipeline.listening import Listening
 from pipeline.messages import Mark, MessageError, WorkerSaid, packed_decision, unpacked_said
 from st_model.counts import Counts, increments_of, summed
 from st_model.drift import Alarm
+from st_model.ledger import StayKey
 from st_model.live_state import StateKeeper
 from st_model.matcher import OnlineMatcher, Outcome
 from st_model.saved_state import StateChange
@@ -120,8 +121,9 @@ class MatchingArea:
         if len(self.ids) < len(self.matcher.state.waiting) + _SPARE_IDS:
             self._reserve_ids(2 * len(self.matcher.state.waiting) + 4 * _SPARE_IDS)
         until_s = self._until_s()
+        open_ids = {key: stay.global_id for key, stay in self.matcher.state.stays.items()}
         outcome = self.listening.advance(until_s) if until_s > self.listening.until_s else Outcome()
-        return self._turn_of(outcome)
+        return self._turn_of(outcome, open_ids)
 
     @property
     def holds(self) -> int:
@@ -247,14 +249,14 @@ class MatchingArea:
         states = {camera: mark.state for worker in self.workers.values() for camera, mark in worker.marks.items()}
         return bool(states) and self.expected <= states.keys() and set(states.values()) == {"ended"}
 
-    def _turn_of(self, outcome: Outcome) -> Turn | None:
+    def _turn_of(self, outcome: Outcome, open_ids: Mapping[StayKey, int]) -> Turn | None:
         waiting = {id(sighting) for sighting in self.matcher.state.waiting}
-        decided: dict[str, Sighting] = {}
+        decided: list[Sighting] = []
         for entry, (worker, number, sightings) in list(self._held.items()):
             if not any(id(sighting) in waiting for sighting in sightings):
                 self._done.append((entry, worker, number))
                 del self._held[entry]
-                decided |= {f"{s.camera}:{s.track_id}": s for s in sightings}
+                decided += sightings
         ended = self._ended() and not self._held
         said = outcome.decisions or outcome.corrections or outcome.alarms
         if not (self._done or said or ended != self._area.get("ended", False)):
@@ -271,7 +273,7 @@ class MatchingArea:
             StateChange("turn", {**memory.changed, **changed}, memory.removed + removed),
             [entry for entry, _, _ in self._done],
             [*map(packed_decision, outcome.decisions), *map(packed_decision, outcome.corrections)],
-            events_of(self.config.site_name, self.stream.area, outcome, decided),
+            events_of(self.config.site_name, self.stream.area, outcome, decided, open_ids),
             self._progress() | {"ended": int(ended)},
             [] if self.config.frozen else outcome.increments,
         )

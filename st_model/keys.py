@@ -22,6 +22,7 @@ them decides the slot, so a site lies in one slot (and its scripts and transacti
 | `fence:AREA`           | string | for ever              | risen by every take-over: who has an older one is refused  |
 | `progress:AREA`        | hash   | retention, rolling    | worker -> number of its last message that was decided      |
 | `sent:AREA:WORKER:...` | string | retention, rolling    | number of the last message taken of a worker's session     |
+| `forwarded:AREA`       | string | retention, rolling    | last entry of `events` that was forwarded (MQTT)           |
 | `members`              | hash   | retention, rolling    | worker or matcher -> how it does, and where it reads       |
 
 Rolling: every write starts the lifetime afresh, so an epoch ends that long after it last learnt something. Counting

@@ -122,7 +122,7 @@ class SiteStream:
         self._publish, self._turn = register(live_scripts.PUBLISH), register(live_scripts.TURN)
         self._lease, self._release = register(live_scripts.LEASE), register(live_scripts.RELEASE)
         name = escaped(area)
-        keys = ("sightings", "decisions", "match", "lease", "fence", "progress")
+        keys = ("sightings", "decisions", "match", "lease", "fence", "progress", "forwarded")
         self._of = {key: store.keys.of(f"{key}:{name}") for key in keys}
         self._of |= {key: store.keys.of(key) for key in ("schema", "axes", "version", "index", "events", "members")}
 
@@ -153,6 +153,16 @@ class SiteStream:
     def events(self, after: str, most: int = 500, wait_s: float = 0.0) -> list[Entry]:
         """Entries of `events` after an id, oldest first; field `m`."""
         return self._after("events", after, most, wait_s)
+
+    def forwarded(self) -> str:
+        """Id of the last entry of `events` that was forwarded for this area, "0" when none was."""
+        with self.store.translated():
+            return (self._redis.get(self._of["forwarded"]) or b"0").decode()
+
+    def note_forwarded(self, entry: str) -> None:
+        """Entries of `events` up to this one have been forwarded for this area."""
+        with self.store.translated():
+            self._redis.set(self._of["forwarded"], entry, ex=self.store.lifetime_s)
 
     def last_decision(self) -> str:
         """Id of the newest entry of `decisions`, "0" when there is none."""
