@@ -22,6 +22,7 @@ from pipeline.freezing import with_freeze
 from pipeline.live import LiveCameras
 from pipeline.live_run import LiveWatch, not_delivering
 from pipeline.live_video import LiveVideo
+from pipeline.operations import open_operations
 from pipeline.outputs import check_writable, remove_run, write_outputs, write_tracks_of
 from pipeline.report import write_report
 from pipeline.retention import at_start
@@ -106,10 +107,14 @@ def run(
         )
         site = SiteRun(config, cameras, engines, store, journal, clock)
         stop = stop or threading.Event()
+        seen: dict[str, CameraHealth] = {}
+        operations = open_operations(config, store.store, site, lambda: seen, lambda: store.degraded_s, live)
+        stack.enter_context(operations)
         video: LiveVideo | None = None
         if live:
             cameras_now = stack.enter_context(LiveCameras(sources, config.live))
             watch = LiveWatch(config, site, cameras_now, source_of, reread)
+            seen = cameras_now.health
             if config.output.video:
                 video = LiveVideo(folder / "video", config.output, site.ids.of, config.privacy.blur)
                 site.watching.on_tracks = stack.enter_context(video).add
@@ -134,6 +139,7 @@ def run(
             **describe(config, engines, health),
             "table_version": version,
             "counters": {**site.counters(), **outputs, "degraded_s": store.degraded_s},
+            seen = together.health
             "alarms": [asdict(alarm) for alarm in site.alarms],
             "failed_cameras": failed,
             "interrupted": interrupted,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.config import Camera, Config
@@ -16,7 +16,9 @@ from pipeline.timing import StageClock
 from pipeline.tracklog import RunJournal
 from pipeline.watching import Said, Watching
 from st_model.drift import Alarm
+from st_model.ledger import StayKey
 from st_model.matcher import OnlineMatcher, Outcome
+from st_model.sightings import Sighting
 
 MOST_ALARMS = 1000
 """Kept for run.json; all of them are in the log of events."""
@@ -41,6 +43,8 @@ class SiteRun:
         self.watching = Watching(config, cameras, engines, store.new_track_id, journal, clock)
         self.matcher = OnlineMatcher(config.match, store.next_id, store.tables)
         self.listening = Listening(self.matcher)
+        self.on_listen: Callable[[list[Sighting], Outcome, dict[StayKey, int]], None] | None = None
+        """Told what was heard and decided in each step, and the ids of the stays that were open before it."""
         self._kinds: Counter[str] = Counter()
         self._corrected = 0
         self.first_global_id: int | None = None
@@ -85,8 +89,12 @@ class SiteRun:
 
     def _listen(self, said: Said) -> None:
         with self.clock.stage("match"):
-            self.listening.hear(said.sightings)
-            self._take(self.listening.advance(said.until_s))
+            open_ids = {} if self.on_listen is None else {k: s.global_id for k, s in self.matcher.state.stays.items()}
+            heard = self.listening.hear(said.sightings)
+            outcome = self.listening.advance(said.until_s)
+            self._take(outcome)
+        if self.on_listen is not None:
+            self.on_listen(heard, outcome, open_ids)
 
     def _take(self, outcome: Outcome) -> None:
         for decision in outcome.decisions:

@@ -26,11 +26,13 @@ class SiteStore:
     tables  what the site has learnt, with what this run adds
     start   the counts as they were when the run began: with them, a replay gives the same decisions
     frozen  nothing is learnt
+    store   the connection, for what goes beside the tables; its calls wait for Redis
     """
 
     tables: TransitionTables
     frozen: bool
     start: tuple[Increment, ...]
+    store: Store
     _writer: TableWriter
     _track_ids: Iterator[int]
 
@@ -93,7 +95,7 @@ def open_site(config: MatchConfig, settings: TableSettings, *, fresh: bool = Fal
             _opened(lambda: TableWriter(store, state_dir(config), fresh=fresh, revive=revive), revive)
         )
         start = tuple(writer.news())
-        yield SiteStore(tables_for(config, start), config.frozen, start, writer, iter(store.next_track_block()))
+        yield SiteStore(tables_for(config, start), config.frozen, start, store, writer, iter(store.next_track_block()))
 
 
 def _opened(attempt: Callable[[], _T], revive: Callable[[], None] | None) -> _T:

@@ -63,6 +63,8 @@ class Watching:
         self.now_s = -math.inf
         self.until_s = -math.inf
 
+        self.on_batch: Callable[[int], None] | None = None
+        """Told how many frames are detected together."""
     @property
     def media_s(self) -> float:
         """Seconds of site time seen so far."""
@@ -72,6 +74,8 @@ class Watching:
         """One batch: at most one frame per camera, none earlier than the earliest of the batch before."""
         due = self._silent(min(frame.time_s for frame in batch))
         with self.clock.stage("detect"):
+        if self.on_batch is not None:
+            self.on_batch(len(batch))
             detections = self.engines.detector(
                 [f.camera for f in batch], [f.index for f in batch], [f.image for f in batch]
             )

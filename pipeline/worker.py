@@ -27,7 +27,7 @@ from pipeline.messages import Mark, packed_decision
 from pipeline.metrics import open_metrics
 from pipeline.outputs import check_writable, write_outputs, write_tracks_of
 from pipeline.report import write_report
-from pipeline.runner import Progress, RunError, RunResult, describe, openable, say_troubles, source_of
+from pipeline.runner import Progress, RunError, RunResult, all_live, describe, openable, say_troubles, source_of
 from pipeline.session import TRACKS, Session, left_open, new_session, read_session, watched_again
 from pipeline.site_store import open_store
 from pipeline.sources import CameraHealth, Source
@@ -35,6 +35,7 @@ from pipeline.speaking import Position, Speaker
 from pipeline.timing import StageClock
 from pipeline.tracklog import RunJournal, read_corrections, read_decisions, write_json_atomic
 from pipeline.watching import Said, Watching
+from pipeline.worker_facts import camera_facts
 from st_model.counts import increments_of
 from st_model.site_stream import SiteStream
 from st_model.store import Store
@@ -105,7 +106,7 @@ def work(
     check_writable(folder)
     watched, refused = openable(config.cameras)
     sources = [source_of(camera) for camera in watched]
-    live = _all_live(sources)
+    live = all_live(sources)
     clock = StageClock()
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
     with ExitStack() as stack:
@@ -150,9 +151,12 @@ def work(
                 journal.sighting(closing)
                 site.say(Said([closing], closing.emitted_s), at_once=True)
         watching = Watching(config, watched, engines, session.track_ids().__next__, journal, clock)
-        together: Any = stack.enter_context(LiveCameras(sources) if live else reading.read_together(sources))
+        together: Any = stack.enter_context(
+            LiveCameras(sources, config.live) if live else reading.read_together(sources)
+        )
         site.health = together.health
         beat = stack.enter_context(Beat(anywhere, "worker", lambda: _facts(site, watching)))
+        watching.on_batch = metrics.batch
         metrics.watch(lambda: _facts(site, watching) | {"clock_s": beat.clock_s})
         metrics.ready = True
         with _kept(site, folder, journal):
@@ -206,13 +210,6 @@ def _chosen(config: Config, names: Sequence[str]) -> tuple[Camera, ...]:
     if unknown := [name for name in names if name not in known]:
         raise RunError(f"no camera is called {unknown[0]!r}; the configuration has {', '.join(known)}")
     return tuple(known[name] for name in names) or config.cameras
-
-
-def _all_live(sources: Sequence[Source]) -> bool:
-    live = {source.live for source in sources}
-    if len(live) > 1:
-        raise RunError("a worker watches live cameras or files, not both: give each kind a worker of its own")
-    return live == {True}
 
 
 def _session(folder: Path, name: str, live: bool, store: Store, streams: dict[str, SiteStream]) -> Session:
@@ -347,20 +344,4 @@ def _facts(site: _Site, watching: Watching) -> dict[str, Any]:
         "full": any(speaker.full for speaker in site.speakers.values()),
         "degraded_s": max(speaker.degraded_s for speaker in site.speakers.values()),
         "after": {area: speaker.after.entry for area, speaker in site.speakers.items()},
-    }
-
-
-def camera_facts(health: CameraHealth | None) -> dict[str, Any]:
-    """How a camera does, in a few words."""
-    if health is None:
-        return {"state": "failed"}
-    live = health.live
-    state = live.state if live else "failed" if health.error else "ended" if health.ended else "live"
-    return {
-        "state": state,
-        "frames": health.frames_read,
-        "dropped": health.frames_dropped,
-        "reconnects": live.reconnects if live else 0,
-        "last_s": health.last_s,
-        "reason": (live.reason if live else None) or health.error,
     }

@@ -154,6 +154,15 @@ class SiteStream:
         """Entries of `events` after an id, oldest first; field `m`."""
         return self._after("events", after, most, wait_s)
 
+    def add_events(self, contents: Sequence[bytes]) -> None:
+        """Put events on the Stream, of a program that needs no turns."""
+        with self.store.translated():
+            ask = self._redis.pipeline(transaction=True)
+            for content in contents:
+                ask.xadd(self._of["events"], {"m": content}, maxlen=self.most_decisions, approximate=True)
+            ask.expire(self._of["events"], self.store.lifetime_s)
+            ask.execute()
+
     def forwarded(self) -> str:
         """Id of the last entry of `events` that was forwarded for this area, "0" when none was."""
         with self.store.translated():

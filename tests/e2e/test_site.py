@@ -257,6 +257,39 @@ def test_metrics_health_status_and_mqtt_of_a_site(site, tmp_path, url):
         assert topic == f"identrix/{config.site_name}/main/{event['event']}"
 
 
+def test_a_run_is_watched_and_sends_events_like_a_site(site, tmp_path, url):
+    port = free_port()
+    pages = []
+    with mqtt_broker() as (broker, published):
+        path = site(metrics={"port": port}, events={"mqtt": broker})
+        looking = threading.Thread(target=lambda: pages.extend(_pages_of(port)))
+        looking.start()
+        assert identrix("run", "-c", path, "--out", tmp_path / "run").exit_code == 0
+        looking.join()
+        prefix = f"identrix:{{{load_config(path).site_name}}}:"
+        with redis.Redis.from_url(url) as client:
+            events = [row for _, row in rows_of(client, f"{prefix}events")]
+            assert client.hgetall(f"{prefix}members") == {}
+    for event in events:
+        schema("event").validate(event)
+    assert Counter(event["event"] for event in events) == {"new": 4, "update": 4, "end": 8}
+    assert {event["global_id"] for event in events} == set(stays([tmp_path / "run"]).values())
+    assert published and [json.loads(payload) for _, payload in published] == events[: len(published)]
+    assert 'identrix_stage_seconds_count{stage="detect"}' in pages[-1] and "identrix_batch_frames_sum" in pages[-1]
+    assert 'identrix_camera_frames_total{camera="a"}' in pages[-1]
+
+
+def _pages_of(port):
+    """What Prometheus would have seen of a run: the page, again and again."""
+    out = []
+    wait_for(lambda: _ready(port), 100)
+    while True:
+        try:
+            out.append(get(port, "/metrics")[1])
+        except OSError:
+            return out
+
+
 def _ready(port):
     try:
         return get(port, "/readyz")[0] == 200
