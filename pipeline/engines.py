@@ -14,6 +14,7 @@ from detectors.detections import Detections
 from pipeline.config import Config
 from pipeline.weights import resolve, resolve_all, sha256_of
 from reid.encoders import Encoder, Speed, load_encoder
+from reid.faces import FaceReader, load_face_reader
 
 Detect = Callable[[Sequence[str], Sequence[int], Sequence[NDArray[np.uint8]]], list[Detections]]
 
@@ -28,12 +29,14 @@ class Engines:
 
     device   "cpu" or "cuda:0"
     weights  every file used: {model name: {"file": its name, "sha256": ...}}
+    faces    finds and embeds faces, None unless `faces.enabled`
     """
 
     detector: Detect
     encoder: Encoder
     device: str
     weights: dict[str, dict[str, str]]
+    faces: FaceReader | None = None
 
 
 def load_engines(config: Config) -> Engines:
@@ -47,8 +50,19 @@ def load_engines(config: Config) -> Engines:
     speed = Speed(half=wanted.half, compile=wanted.compile, tensorrt=wanted.tensorrt)
     encoder = load_encoder(wanted.encoder, files, device, speed=speed)
     detector, model = _detector(config, device)
-    used = files | model
-    return Engines(detector, encoder, device, {n: {"file": p.name, "sha256": sha256_of(p)} for n, p in used.items()})
+    faces, more = _faces(config, device)
+    used = {**files, **model, **more}
+    weights = {n: {"file": p.name, "sha256": sha256_of(p)} for n, p in used.items()}
+    return Engines(detector, encoder, device, weights, faces)
+
+
+def _faces(config: Config, device: str) -> tuple[FaceReader | None, dict[str, Path]]:
+    wanted = config.faces
+    if not wanted.enabled:
+        return None, {}
+    found = {"yunet": resolve(wanted.detector), **resolve_all(wanted.encoder)}
+    encode = load_encoder(wanted.encoder, {n: p for n, p in found.items() if n != "yunet"}, device)
+    return load_face_reader(found["yunet"], encode, wanted.gates), found
 
 
 def choose_device(wanted: str) -> str:

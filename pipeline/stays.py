@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from pipeline.sources import Frame
 from pipeline.tracking import Tracks
 from reid.crops import Crop, KeyCrops, mean_embedding, overlap_with_others
+from reid.faces import SeenFace, face_of
 from st_model.sightings import Sighting
 
 Encode = Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]
+ReadFaces = Callable[[Sequence[NDArray[np.uint8]]], list[SeenFace | None]]
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Stay:
     last_box: NDArray[np.float32]
     spoken: bool = False
     embedded: dict[Crop, NDArray[np.float32]] = field(default_factory=dict)
+    faces: dict[Crop, SeenFace | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -76,12 +79,18 @@ class Due(NamedTuple):
     emitted_s: float
 
 
-def sightings(due: Sequence[Due], encode: Encode) -> list[Sighting]:
-    """Embed all crops that were not embedded before in one batch, and say one Sighting for each that is due."""
+def sightings(due: Sequence[Due], encode: Encode, read_faces: ReadFaces | None = None) -> list[Sighting]:
+    """Embed all crops that were not embedded before in one batch, and say one Sighting for each that is due.
+
+    read_faces  finds and embeds the faces in crops, where faces are asked for
+    """
     fresh = [(stay, crop) for stay, _, _ in due for crop in stay.keeper.best() if crop not in stay.embedded]
     if fresh:
         for (stay, crop), embedding in zip(fresh, encode([crop.image for _, crop in fresh]), strict=True):
             stay.embedded[crop] = embedding
+        if read_faces is not None:
+            for (stay, crop), face in zip(fresh, read_faces([crop.image for _, crop in fresh]), strict=True):
+                stay.faces[crop] = face
     return [_sighting(*item) for item in due]
 
 
@@ -90,6 +99,7 @@ def _sighting(stay: Stay, closed: bool, emitted_s: float) -> Sighting:
     qualities = np.array([crop.quality for crop in crops], np.float32)
     embedding = mean_embedding(np.stack([stay.embedded[crop] for crop in crops]), qualities)
     stay.embedded = {crop: stay.embedded[crop] for crop in crops}
+    stay.faces = {crop: stay.faces[crop] for crop in crops if crop in stay.faces}
     stay.spoken = True
     return Sighting(
         camera=stay.camera,
@@ -103,4 +113,5 @@ def _sighting(stay: Stay, closed: bool, emitted_s: float) -> Sighting:
         quality=float(qualities.mean()),
         first_box=stay.first_box.copy(),
         last_box=stay.last_box.copy(),
+        face=face_of(list(stay.faces.values())),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.config import Camera, Config
 from pipeline.engines import Engines
@@ -62,9 +63,9 @@ class Watching:
         self.first_s: float | None = None
         self.now_s = -math.inf
         self.until_s = -math.inf
-
         self.on_batch: Callable[[int], None] | None = None
         """Told how many frames are detected together."""
+
     @property
     def media_s(self) -> float:
         """Seconds of site time seen so far."""
@@ -73,9 +74,9 @@ class Watching:
     def step(self, batch: Sequence[Frame]) -> Said:
         """One batch: at most one frame per camera, none earlier than the earliest of the batch before."""
         due = self._silent(min(frame.time_s for frame in batch))
-        with self.clock.stage("detect"):
         if self.on_batch is not None:
             self.on_batch(len(batch))
+        with self.clock.stage("detect"):
             detections = self.engines.detector(
                 [f.camera for f in batch], [f.index for f in batch], [f.image for f in batch]
             )
@@ -145,7 +146,7 @@ class Watching:
         said: list[Sighting] = []
         if due:
             with self.clock.stage("encode"):
-                said = sorted(sightings(due, self.engines.encoder), key=lambda s: s.emitted_s)
+                said = sorted(sightings(due, self.engines.encoder, self.engines.faces), key=lambda s: s.emitted_s)
         for sighting in said:
             self.journal.sighting(sighting)
         self.sightings += len(said)
@@ -153,11 +154,13 @@ class Watching:
         self.until_s = max(self.until_s, until_s)
         return Said(said, self.until_s)
 
-    def counters(self) -> dict[str, int]:
-        """What was seen, for run.json."""
+    def counters(self) -> dict[str, Any]:
+        """What was seen, for run.json; where faces are asked for also what became of each crop's."""
+        faces = self.engines.faces
         return {
             "camera_frames": self.frames,
             "boxes": self.boxes,
             "sightings": self.sightings,
             "crops": self.crops,
+            **({"faces": dict(faces.seen)} if faces else {}),
         }

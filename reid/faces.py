@@ -88,12 +88,15 @@ class FaceFinder:
         import cv2
 
         check_file(path, "yunet")
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of a target nobody chose
         try:
             self._detector = cv2.FaceDetectorYN.create(str(path), "", (LOOK_PX, LOOK_PX), score, 0.3, 10)
         except cv2.error as error:
-            raise EncoderError(
-                f"yunet: {path} is not a face detector that this OpenCV can load: {error.err}"
-            ) from error
+            message = f"yunet: {path} is not a face detector that this OpenCV can load: {error.err}"
+            raise EncoderError(message) from error
+        finally:
+            cv2.utils.logging.setLogLevel(level)
 
     def __call__(self, crop: Picture) -> Face | None:
         """The surest face in a crop (H, W, 3) uint8 BGR of one person, or None."""

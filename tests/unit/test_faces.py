@@ -287,3 +287,91 @@ def test_a_matcher_that_is_stopped_goes_on_with_faces() -> None:
         return [repr(d) for d in said + matcher.finish().decisions]
 
     assert run(None) == run(len(rows) // 2)
+
+
+# ------------------------------------------------------------------------------------------------ through a run
+
+
+def test_a_stay_says_the_mean_of_its_faces() -> None:
+    from pipeline.stays import Due, Stay, sightings
+    from reid.crops import KeyCrops
+
+    box = np.array([10, 10, 60, 130], np.float32)
+    keeper = KeyCrops(cell_s=1.0)
+    for n in range(3):
+        keeper.offer(np.full((200, 100, 3), 60 * n + 20, np.uint8), box, float(n))
+    stay = Stay("a", 1, 0.0, box, keeper, 3.0, box)
+    a, b = np.eye(2, dtype=np.float32)
+    asked: list[int] = []
+
+    def read(crops):
+        asked.append(len(crops))
+        return [{0: SeenFace(a, 0.5), 1: None, 2: SeenFace(b, 0.5)}[int(c[0, 0, 0]) // 60] for c in crops]
+
+    def encode(crops):
+        return np.array([unit(np.array([1.0, c[0, 0, 0]])) for c in crops])
+
+    (said,) = sightings([Due(stay, False, 3.0)], encode, read)
+    np.testing.assert_allclose(said.face, unit(np.array([1.0, 1.0])), atol=1e-6)
+    (again,) = sightings([Due(stay, True, 4.0)], encode, read)
+    np.testing.assert_array_equal(again.face, said.face)
+    assert asked == [3]  # each crop once
+    assert sightings([Due(Stay("a", 2, 0.0, box, keeper, 3.0, box), True, 3.0)], encode)[0].face is None
+
+
+def test_the_switch_is_off_and_wants_a_card() -> None:
+    from pipeline.config import ConfigError, load_config
+
+    assert load_config(sources=["a=0"]).faces.enabled is False
+    with pytest.raises(ConfigError, match=r"faces: enabled needs faces\.encoder"):
+        load_config(sources=["a=0"], overrides=["faces.enabled=true"])
+    card = Path(__file__).parents[2] / "configs" / "cards" / "mobilefacenet.yaml"
+    on = [f"faces.encoder={card}", "faces.enabled=true", "faces.gates.eyes_px=20"]
+    config = load_config(sources=["a=0"], overrides=on)
+    assert config.faces.gates.eyes_px == 20
+    assert config.match.face_calibration == Calibration(15.0, -4.5)
+    own = load_config(sources=["a=0"], overrides=[*on, "match.face_calibration={g0: 9.0, b0: -2.0}"])
+    assert own.match.face_calibration.g0 == 9.0
+    with pytest.raises(ConfigError, match=r"faces\.gates: .*eyes_px"):
+        load_config(sources=["a=0"], overrides=["faces.gates.eyes_px=-1"])
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs" / "cards").glob("*.yaml")))
+def test_the_cards_that_ship_can_be_read(path: Path) -> None:
+    from reid.cards import read_card
+
+    card = read_card(path, check_file=False)
+    assert (card.preprocessing.height_px, card.preprocessing.width_px) == (112, 112)
+    assert card.calibration is not None
+
+
+def test_a_run_that_sees_no_face_is_as_without(walk_film: Path, tmp_path: Path, models_dir: Path) -> None:
+    import pyarrow.parquet as pq
+    from door import QUICK, identrix
+
+    if not all((models_dir / n).exists() for n in ("face_detection_yunet_2026may.onnx", "mobilefacenet.onnx")):
+        pytest.skip("no YuNet and MobileFaceNet")
+    card = Path(__file__).parents[2] / "configs" / "cards" / "mobilefacenet.yaml"
+    on = ["--set", f"faces.encoder={card}", "--set", "faces.enabled=true"]
+    tables = []
+    for name, more in (("off", []), ("on", on)):
+        done = identrix("run", "--source", f"a={walk_film}", "--out", tmp_path / name, "--fresh", *QUICK, *more)
+        assert (done.exit_code, done.stderr) == (0, "")
+        tables.append(pq.read_table(tmp_path / name / "sightings.parquet"))
+    assert tables[0].column_names == tables[1].column_names
+    assert tables[0].drop_columns(["track_id"]).equals(tables[1].drop_columns(["track_id"]))
+    import json
+
+    facts = json.loads((tmp_path / "on" / "run.json").read_text())
+    assert {"yunet", "mobilefacenet weights"} <= facts["weights"].keys()
+    assert sum(facts["counters"]["faces"].values()) > 0
+    assert "face" not in facts["counters"]["faces"]
+
+
+@pytest.fixture
+def walk_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One camera of four drawn people, who have no faces."""
+    from walkers import ENTERS_A_S, film
+
+    monkeypatch.setenv("IDENTRIX_STATE", str(tmp_path / "state"))
+    return film(tmp_path / "a.mp4", ENTERS_A_S[:2], duration_s=10.0)
