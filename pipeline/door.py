@@ -34,14 +34,20 @@ class _ToStderr(logging.StreamHandler):  # type: ignore[type-arg]
         super().emit(record)
 
 
+_ABOUT = ("area", "worker", "camera", "from_camera", "track_id", "global_id", "into_id", "kind")
+"""What a log line may be about, as fields of their own for machines."""
+
+
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        about = {name: record.__dict__[name] for name in _ABOUT if name in record.__dict__}
         return json.dumps(
             {
                 "time_s": record.created,
                 "level": record.levelname.lower(),
                 "logger": record.name,
                 "message": record.getMessage(),
+                **about,
             }
         )
 

@@ -297,6 +297,13 @@ def _ready(port):
         return False
 
 
+def test_logs_for_machines_name_camera_track_and_person(site, tmp_path):
+    run = identrix("--log-format", "json", "-v", "run", "-c", site(), "--out", tmp_path / "run")
+    lines = [json.loads(line) for line in run.stderr.splitlines()]
+    said = {(line["camera"], line["global_id"]) for line in lines if "track_id" in line}
+    assert said == {(camera, global_id) for (camera, _), global_id in stays([tmp_path / "run"]).items()}
+
+
 def test_bad_use_is_said_in_one_line(site, tmp_path):
     path = site()
     wrong = identrix("worker", "-c", path, "--camera", "c", "--out", tmp_path / "w")
