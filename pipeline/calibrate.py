@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from pipeline.atomic import output_error
+from pipeline.atomic import output_error, write_json_atomic
+from pipeline.journal import to_json
 from pipeline.replay import Replayed, read_inputs, replay
 from st_model.calibration import Calibration, Reliability, fit_platt, reliability
 from st_model.hypotheses import MatchSettings
@@ -245,7 +246,10 @@ def read_persons(path: Path) -> dict[StayKey, int]:
 
 
 def plot(found: Calibrated, folder: Path) -> list[Path]:
-    """Write reliability.png, and with a truth reliability-by-labels.png, into `folder`. Raises OutputError."""
+    """Write reliability.png, with a truth reliability-by-labels.png, and calibration.json into `folder`.
+
+    A report of the run shows the latter when it lies in the run folder. Raises OutputError.
+    """
     from pipeline.plots import plot_reliability
 
     try:
@@ -260,6 +264,8 @@ def plot(found: Calibrated, folder: Path) -> list[Path]:
         judged = {name: item.by_labels for name, item in both.items() if item.by_labels is not None}
         paths.append(folder / "reliability-by-labels.png")
         plot_reliability(paths[1], judged, "observed by labels")
+    paths.append(folder / "calibration.json")
+    write_json_atomic(paths[-1], to_json(found))
     return paths
 
 

@@ -36,13 +36,15 @@ def run_demo(
     cameras: int = 3,
     people: int = 15,
     duration_s: float = 110.0,
+    animation: Path | None = None,
     stop: threading.Event | None = None,
     on_progress: Callable[[str, float, float | None], None] = lambda stage, done, total: None,
 ) -> DemoResult:
     """Render into `out/site`, run into `out/run`, evaluate. What an earlier demo left there is replaced.
 
     The run is the ordinary one: motion detection and `stripes` instead of networks, because these need no weights.
-    A run that was stopped has no scores. Raises KeyboardInterrupt when stopped while rendering, ConfigError when `out`
+    A run that was stopped has no scores. `animation`: where to write a short animated WebP of the last quarter of it.
+    Raises KeyboardInterrupt when stopped while rendering, ConfigError when `out`
     holds folders of somebody else, OutputError when it cannot be written.
     """
     _clear(out)
@@ -81,6 +83,8 @@ def run_demo(
         world.truth_dir,
         offset_frames={camera.name: round(camera.offset_s * world.fps) for camera in world.cameras},
     )
+    if animation is not None:
+        _animate(result.folder / "video" / "mosaic.mp4", animation, duration_s)
     lines = (
         f"{world.people} people walked {len(world.hand_overs)} times between {len(world.cameras)} cameras.",
         f"videos      {result.folder / 'video' / 'mosaic.mp4'} and one per camera beside it",
@@ -89,6 +93,18 @@ def run_demo(
         f"truth       {world.truth_dir}",
     )
     return DemoResult(scores, score_table(scores), lines, False)
+
+
+def _animate(video: Path, out: Path, duration_s: float) -> None:
+    from pipeline.animation import write_animation
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(out, error) from error
+    begin_s = 0.75 * duration_s  # by then people have met each other in every camera
+    length_s = min(15.0, duration_s - begin_s)
+    write_animation(video, out, begin_s=begin_s, length_s=length_s, fps=8, width=840, most_bytes=2_000_000)
 
 
 def _clear(out: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from door import acting_at, identrix
+from PIL import Image
 
 import pipeline.demo
 import run_pipeline
@@ -25,8 +26,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_demo_scores_a_run_of_its_own_site(tmp_path):
     (tmp_path / "notes").mkdir()
-    done = identrix("demo", "--out", tmp_path)
+    picture = tmp_path / "site" / ".." / "short.webp"
+    done = identrix("demo", "--out", tmp_path, "--animation", picture)
     assert (done.exit_code, done.stderr) == (0, "")
+    with Image.open(picture) as moving:
+        assert (moving.format, moving.n_frames, moving.width) == ("WEBP", 20, 840)  # a quarter of ten seconds at 8 Hz
+    assert picture.stat().st_size <= 2_000_000
     assert "HOTA" in done.stdout and "IDF1" in done.stdout
     named = [Path(word.rstrip(",")) for word in done.stdout.split() if word.startswith(str(tmp_path))]
     assert len(named) >= 3 and all(path.exists() for path in named)

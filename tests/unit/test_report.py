@@ -12,6 +12,7 @@ import pytest
 from door import identrix
 
 from pipeline.atomic import write_json_atomic
+from pipeline.calibrate import Calibrated, Fit, plot
 from pipeline.journal import JournalError, json_line
 from pipeline.journal_writer import RunJournal
 from pipeline.report import page, write_report
@@ -19,6 +20,7 @@ from pipeline.report_data import report_data
 from pipeline.run_folder import RunFolderError
 from pipeline.tables_file import write_tables
 from pipeline.tracklog import finish_run
+from st_model.calibration import Calibration, Reliability
 from st_model.transitions import ONE, Increment, TableSettings
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -112,6 +114,15 @@ def test_videos_are_linked_by_their_own_time(run_dir):
         "mosaic": {"file": "video/mosaic.mp4", "start": 150},
         "1": {"file": "video/1.mp4", "start": -300},
     }
+
+
+def test_a_reliability_that_was_measured_is_shown(run_dir):
+    nan = float("nan")
+    diagram = Reliability(np.linspace(0, 1, 3), np.array([0.2, nan]), np.array([0.3, nan]), np.array([5.0, 0.0]), 0.1)
+    fit = Fit(Calibration(18.0, -9.5), diagram)
+    plot(Calibrated(9, 20, 0.1, fit, fit), run_dir)
+    found = data_of(write_report(run_dir).read_text())["calibration"]["found"]
+    assert found["after"]["by_time"]["observed"] == [0.3, None] and found["stays"] == 9
 
 
 def test_kept_crops_are_part_of_the_page(run_dir):
