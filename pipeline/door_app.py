@@ -36,3 +36,28 @@ def doctor(
         typer.echo("\n".join(in_words(checks)))
         typer.echo(f"cannot work yet: {', '.join(bad)}" if bad else "everything that is needed works")
     raise typer.Exit(BAD_INPUT if bad else DONE)
+
+
+def app(
+    folder: Annotated[Path, typer.Argument(metavar="[RUN|RUNS]", help="a run folder, or the folder of many")] = Path(
+        "runs"
+    ),
+    host: Annotated[str, typer.Option("--host", help="address to bind to; others than loopback need a password")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8501,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open a browser window")] = False,
+) -> None:
+    """The application in the browser: who was where and why, search by picture, corrections, what if, tables.
+
+    A password is read from the environment variable IDENTRIX_APP_PASSWORD.
+    """
+    import os
+
+    from pipeline.app_start import check_start, command, environment
+
+    with clear_errors():
+        check_start(folder, host, port)
+    typer.echo(f"http://{f'[{host}]' if ':' in host else host}:{port}", err=True)
+    words = command(host, port, browser=browser)
+    os.execve(words[0], words, environment(folder))

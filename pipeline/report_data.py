@@ -21,6 +21,7 @@ from pipeline.report_numbers import Floats, bin_width_s, flows, mean_in_view, me
 from pipeline.report_why import whys_of
 from pipeline.run_folder import finished_run
 from pipeline.site_order import with_numbers
+from st_model.ledger import standing
 
 _STAYS = ("global_id", "camera", "track_id", "entered_s", "left_s", "probability")
 _MOVES = ("global_id", "from_camera", "left_s", "to_camera", "entered_s", "delay_s", "probability")
@@ -167,7 +168,7 @@ def _corrections(run_dir: Path, zero_s: float) -> list[dict[str, Any]]:
             "sure": round(item.probability, 4) if np.isfinite(item.probability) else None,
             "reason": item.reason,
         }
-        for item in read_corrections(run_dir / "corrections.jsonl")
+        for item in standing(read_corrections(run_dir / "corrections.jsonl"))
     ]
 
 
