@@ -67,8 +67,13 @@ class RunJournal:
         except OSError as error:
             raise output_error(self._folder, error) from error
         self._box_paths: dict[str, Path] = {}
-        self._held = os.open(self._folder, os.O_RDONLY)  # says that a run writes here, however it ends
-        fcntl.flock(self._held, fcntl.LOCK_SH)
+        self._held = self._hold()
+
+    def _hold(self) -> int:
+        """A lock that says that a run writes here, however it ends."""
+        held = os.open(self._folder, os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_SH)
+        return held
 
     def boxes(
         self,
@@ -115,18 +120,33 @@ class RunJournal:
         with self._lock:
             self._write_pending()
 
+    def move_to(self, folder: Path) -> None:
+        """Move all that was said to `<folder>/journal`, and go on with an empty journal here. Raises OutputError."""
+        with self._lock:
+            self._write_pending()
+            self._let_go()
+            try:
+                self._folder.rename(Path(folder) / "journal")
+                (self._folder / "boxes").mkdir(parents=True)
+                self._held = self._hold()
+            except OSError as error:
+                raise output_error(self._folder, error) from error
+
     def close(self) -> None:
         """Flush and close; calling it twice is fine."""
         with self._lock:
             try:
                 self._write_pending()
             finally:
-                for descriptor in self._files.values():
-                    os.close(descriptor)
-                self._files.clear()
-                if self._held >= 0:
-                    os.close(self._held)
-                    self._held = -1
+                self._let_go()
+
+    def _let_go(self) -> None:
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
     def __enter__(self) -> RunJournal:
         return self

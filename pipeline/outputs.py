@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.atomic import output_error
 from pipeline.config import Config
 from pipeline.journal import read_facts
+from pipeline.parts import finish_parts, ids_around, unfinished_parts
 from pipeline.sources import Source
 from pipeline.tables_file import write_tables
 from pipeline.timing import StageClock
@@ -37,7 +38,7 @@ _FILES = (
     "tables_end.json",
     "report.html",
 )
-_FOLDERS = ("journal", ".journal-finished", "tracks", "video", "plots", "by_hand", "crops")
+_FOLDERS = ("journal", ".journal-finished", "tracks", "video", "plots", "by_hand", "crops", "parts")
 
 
 def check_writable(folder: Path) -> None:
@@ -79,8 +80,10 @@ def write_tracks_of(
 ) -> dict[str, Any]:
     """Turn the journal into the final files, one MOT file for every source; returns counts. Raises OutputError."""
     with clock.stage("finish"):
+        finish_parts(folder)
         finished = finish_run(
             folder,
+            ids_around(folder, folder),
             fill_gaps_s=config.output.fill_gaps_s,
             smooth_s=config.output.smooth_s,
             keep_boxes=config.privacy.blur != "none",
@@ -94,14 +97,19 @@ def finish_killed(folder: Path) -> dict[str, Any]:
 
     Raises JournalError when the folder holds no unfinished run or a damaged one, OutputError.
     """
-    if not (folder / "journal").is_dir():
-        raise JournalError(f"{folder}: no unfinished run is here (a finished one has no journal folder)")
+    journal = folder / "journal"
+    if not journal.is_dir():
+        if not unfinished_parts(folder) or (folder / "tracks.parquet").exists():
+            raise JournalError(f"{folder}: no unfinished run is here (a finished one has no journal folder)")
+        journal.mkdir()  # killed while it moved its journal into a part
+    finish_parts(folder)
     facts = read_facts(folder)
     settings = facts.get("config", {})
     ids = [decision.global_id for decision in read_decisions(folder / "journal" / "decisions.jsonl")]
     output = settings.get("output", {})
     finished = finish_run(
         folder,
+        ids_around(folder, folder),
         fill_gaps_s=output.get("fill_gaps_s", 0.0),
         smooth_s=output.get("smooth_s", 0.0),
         keep_boxes=settings.get("privacy", {}).get("blur", "none") != "none",

@@ -24,6 +24,7 @@ from pipeline.live_run import LiveWatch, not_delivering
 from pipeline.live_video import LiveVideo
 from pipeline.operations import open_operations
 from pipeline.outputs import check_writable, remove_run, write_outputs, write_tracks_of
+from pipeline.parts import Parts
 from pipeline.report import write_report
 from pipeline.retention import at_start
 from pipeline.site_run import SiteRun
@@ -106,15 +107,29 @@ def run(
             {**describe(config, engines, {}), "failed_cameras": refused, "interrupted": True},
         )
         site = SiteRun(config, cameras, engines, store, journal, clock)
-        stop = stop or threading.Event()
         seen: dict[str, CameraHealth] = {}
         operations = open_operations(config, store.store, site, lambda: seen, lambda: store.degraded_s, live)
         stack.enter_context(operations)
+        stop = stop or threading.Event()
         video: LiveVideo | None = None
         if live:
             cameras_now = stack.enter_context(LiveCameras(sources, config.live))
-            watch = LiveWatch(config, site, cameras_now, source_of, reread)
             seen = cameras_now.health
+            watch = LiveWatch(config, site, cameras_now, source_of, reread)
+
+            def facts() -> dict[str, Any]:
+                return {**describe(watch.config, engines, cameras_now.health), "interrupted": True}
+
+            watch.on_change = lambda now: write_json_atomic(folder / "run.json", facts())
+            parts = Parts(
+                folder,
+                3600 * config.output.part_hours,
+                journal,
+                facts,
+                lambda path: write_tables(path, config.tables, store.tables.items()),
+            )
+            watch.each = parts.look
+            stack.callback(parts.close)
             if config.output.video:
                 video = LiveVideo(folder / "video", config.output, site.ids.of, config.privacy.blur)
                 site.watching.on_tracks = stack.enter_context(video).add
@@ -124,6 +139,7 @@ def run(
             refused = not_delivering(health)
         else:
             together = stack.enter_context(reading.read_together(sources))
+            seen = together.health
             interrupted = _loop(site, together, _expected_s(sources), stop, on_progress)
             health = together.health
         site.finish()  # live video, which waits for ids, is finished after it
@@ -139,7 +155,6 @@ def run(
             **describe(config, engines, health),
             "table_version": version,
             "counters": {**site.counters(), **outputs, "degraded_s": store.degraded_s},
-            seen = together.health
             "alarms": [asdict(alarm) for alarm in site.alarms],
             "failed_cameras": failed,
             "interrupted": interrupted,

@@ -19,6 +19,7 @@ from door import PLAIN, QUICK, ROOT, identrix
 from rtsp_cameras import RtspCamera, why_not
 
 from pipeline.journal import read_boxes
+from pipeline.parts import parts_of
 from pipeline.segments import begin_of
 from pipeline.tracklog import read_tracks
 
@@ -95,7 +96,7 @@ def test_people_through_two_live_cameras(state, tmp_path, out):
     films = [walkers.film(tmp_path / f"{n}.mp4", [2.0 + 7 * n, 5.4 + 7 * n], seed=n, duration_s=20) for n in range(2)]
     with RtspCamera(str(films[0]), user="me:s3cret") as a, RtspCamera(str(films[1])) as b:
         sources = ("-s", f"a={a.uri}", "-s", f"b={b.uri}")
-        cut = ("--set", "output.segment_s=5", "--set", "output.plots=false")
+        cut = ("--set", "output.segment_s=5", "--set", "output.plots=false")  # video, not the tables
         done = identrix("run", *sources, "--out", out, *PLAIN, *cut, "--for", 19)
     assert (done.exit_code, done.stderr) == (DONE, "")
     assert done.stdout.startswith("2 persons, 4 stays, 2 transitions")
@@ -175,13 +176,14 @@ def test_sighup_adds_removes_and_restarts_cameras(state, tmp_path, out):
 
 def test_kill_9_of_a_live_run(state, tmp_path, out):
     with RtspCamera("160x120@10", user="me:s3cret") as served:
-        video = (*PLAIN, "--set", "output.delay_s=0.5")
+        video = (*PLAIN, "--set", "output.delay_s=0.5", "--set", f"output.part_hours={4 / 3600}")
         with running(state, tmp_path / "log", "run", "-s", f"a={served.uri}", "--out", out, *video) as run:
-            run.until(lambda: frames_seen(out, "a") > 50)
+            run.until(lambda: len(parts_of(out)) == 2 and frames_seen(out, "a") > 10)
             assert run.end(signal.SIGKILL) == -signal.SIGKILL
             assert "s3cret" not in run.said
         assert identrix("finish", out).exit_code == DONE
         assert (out / "tracks" / "a.txt").exists() and not (out / "journal").exists()
+        assert all((part / "tracks.parquet").exists() for part in parts_of(out)) and len(parts_of(out)) == 2
         (film,) = (out / "video" / "a").iterdir()
         assert picture_count(film) > 5  # playable, though nobody finished it
 
