@@ -1,6 +1,6 @@
 """What would have changed a decision, worked out from its logged candidates.
 
-A candidate's log-odds are g0 * appearance + b0 + g1 * log(transition), and `joint` is their logistic
+A candidate's log-odds are g0 * appearance + b0 + g1 * log(transition) + face, and `joint` is their logistic
 (`st_model.scoring`), so the three constants follow from a few candidates; probabilities differ from `joint` only by
 priors that stay as they are. To change places with the one chosen, a candidate needs as many nats as the log of their
 ratio of probabilities.
@@ -108,7 +108,7 @@ def _moved(candidate: Candidate, nats: float, weights: Weights) -> tuple[float |
 def _rows(decision: Decision) -> list[tuple[float, float, float]]:
     """(cosine, log transition, log-odds) of every candidate that can be read back."""
     return [
-        (c.appearance, math.log(c.transition), math.log(c.joint) - math.log1p(-c.joint))
+        (c.appearance, math.log(c.transition), math.log(c.joint) - math.log1p(-c.joint) - c.face)
         for c in decision.candidates
         # The rest is clipped, impossible or rounded away.
         if c.global_id is not None and abs(c.appearance) < 1 and c.transition > 0 and 1e-9 < c.joint < 1 - 1e-9

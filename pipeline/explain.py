@@ -237,6 +237,7 @@ def _decision_lines(item: ExplainedDecision) -> list[str]:
             lines.append(
                 f"  {mark} {f'P{c.global_id}':<6} from {c.from_camera or '':<{width}} cosine {c.appearance:5.2f}, "
                 f"delay {delay:>9}, transition x{_times(c.transition):<6} joint {c.joint:.2f} "
+                f"{f'face x{_times(math.exp(c.face))} ' if c.face else ''}"
                 f"{_percent(c.probability):>7}"
             )
     return [*lines, *(f"  {line}" for line in changed_words(item))]

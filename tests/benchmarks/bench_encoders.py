@@ -2,9 +2,12 @@
 
     IDENTRIX_DATA=... IDENTRIX_MODELS=... python -m tests.benchmarks.bench_encoders [ENCODER ...] [--json OUT]
 
+An ENCODER is a name, a path to weights, a model card, or two of them joined by + (a pair, the first at its usual
+share).
 Data: crops cut by ground truth from two views of PETS 2009 (every third frame), TUD-Campus (one camera, pairs more than
-a second apart), and PKU-Reid (74 people, two cameras). `same` and `different` are mean and standard deviation of the
-cosine. Two pairs of ids of the PETS ground truth are one person who comes back; they are joined here.
+a second apart), and PKU-Reid (74 people, two cameras; and the 12 of its test half alone). `same` and `different` are
+mean and standard deviation of the cosine. Two pairs of ids of the PETS ground truth are one person who comes back; they
+are joined here.
 """
 
 from __future__ import annotations
@@ -23,9 +26,13 @@ from scipy.stats import rankdata
 from pipeline.weights import WeightsError, resolve_all
 from reid.crops import cut_out
 from reid.encoders import Encoder, load_encoder
+from reid.pair import PairEncoder
 
 SAME_PERSON = {"vcam_dev": {19: 1, 15: 14}}
-ENCODERS = ("stripes", "osnet_x0_25_msmt17", "retail-0287", "retail-0277", "pair")
+ENCODERS = (
+    *("stripes", "osnet_x0_25_msmt17", "osnet_x0_25_msmt17.pth", "retail-0287", "retail-0277"),
+    *("pair", "retail-0287+osnet_x0_25_msmt17", "retail-0277+retail-0287"),
+)
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,21 @@ def galleries(data: Path) -> dict[str, Gallery]:
         cameras = [file.name[:2] for file in files]
         people = [int(file.parent.name) for file in files]
         crops = [cv2.imread(str(file)) for file in files]
-        found["pku_reid"] = Gallery(crops, np.array(people), np.not_equal.outer(cameras, cameras))
+        apart = np.not_equal.outer(cameras, cameras)
+        found["pku_reid"] = Gallery(crops, np.array(people), apart)
+        test = [n for n, file in enumerate(files) if file.parent.parent.name == "test"]
+        found["pku_test"] = Gallery([crops[n] for n in test], np.array(people)[test], apart[np.ix_(test, test)])
     return found
+
+
+def made(name: str) -> Encoder:
+    """The encoder of a name, a file of $IDENTRIX_MODELS, a path, or of two of these joined by +."""
+    first, plus, second = name.partition("+")
+    if plus:
+        return PairEncoder(made(first), made(second), name=name)
+    lying = Path(os.environ.get("IDENTRIX_MODELS", "")) / name
+    path = str(lying) if Path(name).suffix and not Path(name).exists() and lying.is_file() else name
+    return load_encoder(name, resolve_all(path))
 
 
 def scores(rows: NDArray[np.float32], gallery: Gallery) -> dict[str, object]:
@@ -129,7 +149,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for name in arguments.encoders:
         try:
-            encode = load_encoder(name, resolve_all(name))
+            encode = made(name)
         except WeightsError as error:
             print(json.dumps({"encoder": name, "missing": str(error)}))
             continue

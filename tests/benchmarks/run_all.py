@@ -21,8 +21,12 @@ ROOT = HERE.parents[1]
 
 QUICK = {
     "encoders": ["stripes"],
+    "engines": ["--small", "--batches", "1", "--rounds", "1"],
+    "reranking": ["--queries", "100", "--gallery", "900"],
+    "live": ["--rounds", "6"],
     "matcher": ["--repeats", "3"],
     "pipeline": ["--rendered", "--rounds", "1"],
+    "training": ["--only", "rendered", "--epochs", "1"],
     "world": ["--seeds", "101", "--only", "middle"],
 }
 
