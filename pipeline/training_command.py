@@ -9,13 +9,12 @@ OUT/checkpoint.pt         while it goes on, or when it was stopped: `--resume` c
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.atomic import output_error, write_json_atomic
 from pipeline.config import ConfigError
@@ -23,7 +22,8 @@ from pipeline.engines import choose_device
 from pipeline.training_report import card_facts, plot_training, read_training, write_card
 from pipeline.training_schema import TrainingConfig, Wandb
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from reid.datasets import ReidData
 
 Progress = Callable[[str, float, float | None], None]
 
@@ -102,7 +102,7 @@ def train_to(
             except OSError as error:
                 raise error if isinstance(error, ValueError) else output_error(out, error) from error
             if first and not trained.interrupted:
-                _finish(config, out, trained.network, counts, history, problems)
+                _finish(config, out, trained.network, data, facts, history)
     epochs = int(history[-1]["epoch"]) if history else 0
     last = {key: value for key, value in (history[-1] if history else {}).items() if key != "images_per_s"}
     summary = {"out": str(out), "epochs": epochs, "device": device, "data": counts, "last": last}
@@ -129,17 +129,20 @@ def _finish(
     config: TrainingConfig,
     out: Path,
     network: Any,
-    counts: Mapping[str, Any],
+    data: ReidData,
+    facts: Mapping[str, Any],
     history: list[dict[str, float]],
-    problems: tuple[str, ...],
 ) -> None:
     from reid import dual_backbone, pcb
     from reid.checkpoints import NAME
+    from reid.testing import branch_shares
 
     size = sum(weight.numel() for weight in network.parameters())
-    card = card_facts(plain(config), asdict(network.architecture), counts, history, size)
+    seen = asdict(network.architecture)
+    shares = branch_shares(network, data.query)[:, 0].tolist() if seen.get("branches") == "both" else []
+    card = card_facts(plain(config), seen, facts["data"], history, size, shares)
     plot_training(out / "curves.png", history)
-    write_card(out / "card.md", out.name, card, problems)
+    write_card(out / "card.md", out.name, card, facts["left_out"])
     save = pcb.save if isinstance(network, pcb.PCB) else dual_backbone.save
     try:
         save(network, out / "network.safetensors", card)

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from pipeline.atomic import atomic, write_lines
@@ -82,8 +83,12 @@ def card_facts(
     data: Mapping[str, Any],
     history: Sequence[Row],
     parameters: int,
+    local_shares: Sequence[float] = (),
 ) -> dict[str, Any]:
-    """The card's facts as plain values: they go into the weights file, too."""
+    """The card's facts as plain values: they go into the weights file, too.
+
+    local_shares  how much the local branch had to say about each query, where there are two branches
+    """
     tested = [row for row in history if "rank1" in row]
 
     def scores(row: Row) -> dict[str, float]:
@@ -99,6 +104,11 @@ def card_facts(
         "versions": {name: version(name) for name in ("torch", "timm", "torchvision")},
         "epochs": int(history[-1]["epoch"]) if history else 0,
         "loss": round(history[-1].get("loss", float("nan")), 4) if len(history) > 1 else None,
+        "local_share": {
+            name: round(float(np.quantile(local_shares, at)), 3)
+            for name, at in (("lowest", 0), ("median", 0.5), ("highest", 1))
+            if len(local_shares)
+        },
         "scores": {"before": scores(tested[0]), "after": scores(tested[-1])} if tested else {},
     }
 
@@ -137,6 +147,9 @@ def write_card(path: Path, name: str, facts: Mapping[str, Any], problems: Iterab
         ]
     else:
         lines.append("Not tested: the data had no query and gallery.")
+    if share := facts["local_share"]:
+        spoke = ", ".join(f"{name} {100 * value:.0f} %" for name, value in share.items())
+        lines += ["", f"Share of the local branch (`{facts['architecture']['local_backbone']}`) per query: {spoke}."]
     plain = yaml.safe_dump({"architecture": facts["architecture"], "recipe": facts["recipe"]}, sort_keys=False)
     lines += ["", "## Recipe", "", *(f"    {line}" for line in plain.splitlines()), "", "## Limits", ""]
     lines += [

@@ -202,7 +202,8 @@ def _picture(seed: int, looks: tuple[Look, ...], person: int, camera: ReidCamera
     canvas = cv2.resize(small, (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_LINEAR)
     light = float(rng.normal(1.0, 0.06))
     level = (canvas / 255.0) ** camera.gamma * np.array(camera.gain_bgr) * light * 255
-    return np.clip(np.round(level + rng.normal(0, 3.0, canvas.shape)), 0, 255).astype(np.uint8)
+    noisy = np.clip(np.round(level + rng.normal(0, 3.0, canvas.shape)), 0, 255)
+    return np.asarray(noisy, np.uint8)
 
 
 def _stand(canvas: Picture, look: Look, turn: int, phase: int, body_px: float, foot: tuple[float, float]) -> None:

@@ -37,6 +37,18 @@ def count() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def any_of(flag: bool, device: str = "cpu") -> bool:
+    """Whether any of the processes says so: they must stop at the same step, or one would wait for ever."""
+    if count() == 1:
+        return flag
+    import torch
+    import torch.distributed as dist
+
+    said = torch.tensor(float(flag), device=device)
+    dist.all_reduce(said, op=dist.ReduceOp.MAX)
+    return bool(said.item())
+
+
 def rank() -> int:
     """Which of them this one is; the first, 0, tests, writes and reports."""
     import torch.distributed as dist

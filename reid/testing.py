@@ -33,15 +33,32 @@ def embed_pictures(
     rows = np.zeros((len(pictures), seen.embedding_dim), np.float32)
     with torch.inference_mode():
         for start in range(0, len(pictures), batch):
-            images = torch.stack(
-                [
-                    as_tensor(read_pixels(p.path), (seen.height_px, seen.width_px))
-                    for p in pictures[start : start + batch]
-                ]
-            )
-            found = (forward or network)(images.to(device).float().div_(255))
+            images = _images(pictures[start : start + batch], (seen.height_px, seen.width_px))
+            found = (forward or network)(images.to(device))
             rows[start : start + batch] = found.float().cpu().numpy()
     return rows
+
+
+def branch_shares(network: Any, pictures: Sequence[Picture], *, batch: int = 64) -> NDArray[np.float32]:
+    """(N, 2) how much a DualBackboneNet's local and global branch had to say about each picture; rows sum to 1."""
+    import torch
+
+    seen = network.architecture
+    device = next(network.parameters()).device
+    network.eval()
+    rows = np.zeros((len(pictures), 2), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(pictures), batch):
+            images = _images(pictures[start : start + batch], (seen.height_px, seen.width_px))
+            rows[start : start + batch] = network.inspect(images.to(device)).weights.float().cpu().numpy()
+    return rows
+
+
+def _images(pictures: Sequence[Picture], size_px: tuple[int, int]) -> Tensor:
+    """(n, 3, H, W) float RGB in [0, 1]."""
+    import torch
+
+    return torch.stack([as_tensor(read_pixels(picture.path), size_px) for picture in pictures]).float().div_(255)
 
 
 def score(network: Any, data: ReidData, *, batch: int = 64, forward: Embed | None = None) -> RankingScores | None:

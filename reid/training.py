@@ -192,7 +192,7 @@ def _epoch(
         return nullcontext() if kind is None else torch.autocast(torch.device(device).type, kind)
 
     for done, (images, people) in enumerate(loader):
-        if stop is not None and stop.is_set():
+        if processes.any_of(stop is not None and stop.is_set(), device):
             return None
         factor = rate_factor(recipe.optimisation, state.epoch + (done + 1) / (steps + 1), recipe.epochs)
         for group in state.optimizer.param_groups:
@@ -227,7 +227,7 @@ def _epoch(
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value
         images_seen += len(images)
-        on_progress(f"epoch {state.epoch + 1} of {recipe.epochs}", done + 1, steps)
+        on_progress("this epoch", done + 1, steps)
         on_progress("training", state.epoch + (done + 1) / steps, recipe.epochs)
     rate = images_seen * processes.count() / (time.perf_counter() - began)
     means = {name: value / steps for name, value in sums.items()}

@@ -26,7 +26,9 @@ QUICK = {
     "live": ["--rounds", "6"],
     "matcher": ["--repeats", "3"],
     "pipeline": ["--rendered", "--rounds", "1"],
+    "report": ["--stays", "20000", "--rounds", "1"],
     "training": ["--only", "rendered", "--epochs", "1"],
+    "video": ["--rendered", "--rounds", "1"],
     "world": ["--seeds", "101", "--only", "middle"],
 }
 
