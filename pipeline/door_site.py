@@ -33,7 +33,7 @@ def worker(
     name: Annotated[
         str | None, typer.Option("--name", help="of this worker, unique in the site; default: the host's name")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="run folder; default: runs/NAME")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="run folder; default: the next runs/NAME-NNN")] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda:0")] = None,
     override: Override = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a finished run in the folder")] = False,
@@ -41,13 +41,13 @@ def worker(
 ) -> None:
     """Watch some cameras of a site, near them; `identrix match` decides. Goes on where it was killed."""
     from pipeline.config import ConfigError, load_config
-    from pipeline.session import read_session
+    from pipeline.session import read_session, worker_folder
     from pipeline.worker import work
 
     with clear_errors():
         settings = load_config(config, overrides=override or (), extra={"device": device} if device else {})
         who = name or socket.gethostname()
-        folder = out or settings.output.dir / who
+        folder = out or worker_folder(settings.output.dir, who)
         if folder.is_dir() and any(folder.iterdir()) and not overwrite and read_session(folder) is None:
             raise ConfigError(f"--out {folder}: the folder holds a finished run; name another one or add --overwrite")
         with progress(quiet=as_json) as on_progress, stop_on_signals() as stop:

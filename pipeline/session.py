@@ -61,6 +61,19 @@ def read_session(folder: Path) -> Session | None:
         return None
 
 
+def worker_folder(base: Path, worker: str) -> Path:
+    """Where a worker goes on: its last folder if that is unfinished, else the next one.
+
+    >>> worker_folder(Path("absent"), "lobby")
+    PosixPath('absent/lobby-001')
+    """
+    there = base.glob(f"{worker}-*") if base.is_dir() else ()
+    numbers = sorted(int(n) for path in there if (n := path.name[len(worker) + 1 :]).isdigit())
+    if numbers and read_session(last := base / f"{worker}-{numbers[-1]:03d}") is not None:
+        return last
+    return base / f"{worker}-{(numbers[-1] if numbers else 0) + 1:03d}"
+
+
 def new_session(worker: str, folder: Path, first_track: int, after: Mapping[str, Position]) -> Session:
     """Begin a session in a folder; what an earlier run left there is removed. Raises OutputError."""
     remove_run(folder)
