@@ -284,7 +284,7 @@ def delay_chart(
     }
     share = {"title": "share per second", "type": "quantitative"}
     return {
-        "height": 200,
+        "height": 260,
         "layer": [
             {
                 "data": {"values": rows},

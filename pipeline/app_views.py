@@ -82,10 +82,9 @@ def _log_once(st: Any, run: Path, user: str, did: str, who: str = "") -> None:
 def _overview(st: Any, run: Path, user: str) -> None:
     stays = data.stays_table(run)
     counters = read_facts(run).get("counters", {})
-    columns = st.columns(4)
-    numbers = ("persons", "stays", "transitions", "corrections")
-    for column, name in zip(columns, numbers, strict=True):
-        column.metric(name if name != "transitions" else "moves between cameras", counters.get(name, 0))
+    with st.container(horizontal=True):
+        for name in ("persons", "stays", "transitions", "corrections"):
+            st.metric(name if name != "transitions" else "moves between cameras", counters.get(name, 0), width=160)
     _videos(st, run)
     if stays:
         st.subheader("Who was where")

@@ -203,7 +203,7 @@ def _make(run_dir: Path, build: Build, how: How) -> Corrected:
                 "name": f"by-hand-{uuid.uuid4().hex}",
                 "overrides": list(how.overrides),
             }
-            _check(RunLog(log.decisions, ledger))
+            _check(RunLog(log.decisions, ledger, log.given))
             note(run_dir, todo)
             persons = _carry_out(run_dir, todo, store)
         return Corrected(correction, sum(i.count for i in increments) / ONE, why_not, persons)
@@ -222,7 +222,7 @@ def _carry_out(run_dir: Path, todo: Mapping[str, Any], store: Store) -> int:
     increments = [Increment(*item) for item in todo["increments"]]
     if increments:
         store.add_counts(summed(increments), str(todo["name"]))  # counted once, however often it is sent
-    persons = derive(run_dir, RunLog(log.decisions, ledger), base_tracks(run_dir))["persons"]
+    persons = derive(run_dir, RunLog(log.decisions, ledger, log.given), base_tracks(run_dir))["persons"]
     done(run_dir)
     return persons
 

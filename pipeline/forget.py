@@ -22,9 +22,12 @@ from pipeline.audit import audit, redact
 from pipeline.config import MatchConfig
 from pipeline.corrections import finish_pending, os_user, person_of
 from pipeline.explain import ExplainError
+from pipeline.forget_video import forget_in_videos, video_folder
 from pipeline.hidden_boxes import FILE, erase_boxes
 from pipeline.journal import json_line, read_facts, read_json_lines
+from pipeline.parts import parts_of
 from pipeline.run_edit import (
+    BASE_IDS,
     BASE_TRACKS,
     BY_HAND,
     EditError,
@@ -39,6 +42,7 @@ from pipeline.run_edit import (
     site_config,
 )
 from pipeline.state_dir import state_dir
+from pipeline.tracks_table import read_assignments, read_tracks, write_assignments
 from st_model.ledger import StayKey, aliases
 
 DERIVED_BY_OTHERS = ("exports", "clips")
@@ -79,6 +83,9 @@ def forget(
     OutputError.
     """
     run_dirs = [Path(run) for run in run_dirs]
+    for run in run_dirs:
+        finish_killed_run(run.parent.parent if run.parent.name == "parts" else run)
+    run_dirs = [folder for run in run_dirs for folder in (*parts_of(run), run)]
     stays: dict[str, int] = {}
     videos: dict[str, str] = {}
     entries, unknown = 0, []
@@ -91,7 +98,6 @@ def forget(
                 f"these runs are of different sites ({', '.join(sorted(sites))}): ids mean other people there"
             )
         for run in run_dirs:
-            finish_killed_run(run)
             check_finished(run)
             locks.enter_context(locked(run))
             finish_pending(run, overrides)
@@ -155,15 +161,13 @@ def _carry_out(
     entries = _forget_in_redis(config, ids, stays, _embeddings(run_dir, stays))
     if not todo.get("files_done"):
         if not todo.get("boxes_done"):
-            if (run_dir / "video").is_dir() and not todo["remove_videos"]:
+            if video_folder(run_dir).is_dir() and not todo["remove_videos"]:
                 erase_boxes(run_dir, stays)
             todo = {**todo, "boxes_done": True}
             note(run_dir, todo)
         _forget_in_files(run_dir, ids, stays, int(todo["forgotten"]))
         todo = {**todo, "files_done": True}
         note(run_dir, todo)
-    from pipeline.forget_video import forget_in_videos
-
     videos = forget_in_videos(run_dir, remove=bool(todo["remove_videos"]), on_progress=on_progress)
     redact(config, [run_dir], [*(f"P{i}" for i in sorted(ids)), *(f"{c}:{n}" for c, n in sorted(stays))])
     for left in run_dir.rglob(".*.tmp"):
@@ -212,6 +216,10 @@ def _forget_in_files(run_dir: Path, ids: set[int], stays: set[StayKey], forgotte
             kept = table.filter(pa.array(~_of_stays(table, stays)))
             with atomic(path) as temporary:
                 pq.write_table(kept, temporary, compression="zstd")
+    ids_file = run_dir / BASE_IDS
+    if ids_file.is_file():
+        kept_ids = {k: v for k, v in read_assignments(ids_file).items() if k not in stays and v[0] not in ids}
+        write_assignments(ids_file, kept_ids)
     links = run_dir / BY_HAND / "links.jsonl"
     if links.is_file():
         rows = [row for _, row in read_json_lines(links)]
@@ -223,8 +231,6 @@ def _forget_in_files(run_dir: Path, ids: set[int], stays: set[StayKey], forgotte
     counters = {**facts.get("counters", {}), "first_global_id": given}
     write_json_atomic(run_dir / "run.json", {**facts, "counters": counters, "forgotten": forgotten})
     base = run_dir / BASE_TRACKS
-    from pipeline.tracks_table import read_tracks
-
     derive(run_dir, log, read_tracks(base.parent) if base.is_file() else read_tracks(run_dir))
     try:
         for camera, track in stays:
@@ -255,11 +261,12 @@ def without(log: RunLog, ids: set[int], stays: set[StayKey]) -> RunLog:
         for c in log.corrections
         if c.global_id not in ids and c.into_id not in ids
     ]
-    after = RunLog(decisions, corrections)
+    given = {key: word for key, word in log.given.items() if key not in stays and word[0] not in ids}
+    after = RunLog(decisions, corrections, given)
     wrong = {key for key, (i, _) in after.ids.items() if i != now[key]}
     if wrong:  # a correction that named the forgotten id had made the difference
         decisions = [replace(d, global_id=now[d.key]) if d.key in wrong else d for d in decisions]
-        after = RunLog(decisions, corrections)
+        after = RunLog(decisions, corrections, {key: word for key, word in given.items() if key not in wrong})
     return after
 
 

@@ -8,13 +8,15 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.atomic import output_error
-from pipeline.hidden_boxes import HOLD_S, StayBoxes, read_erased_boxes
+from pipeline.hidden_boxes import ERASED_FILE, HOLD_S, StayBoxes, read_erased_boxes
 from pipeline.journal import read_facts
 from pipeline.redraw import draw_videos, sources_are_here
+from pipeline.segments import begin_of
 
 AFTER_S = 6.0  # longer than trails and lines about hand-overs stay in a picture
 log = logging.getLogger(__name__)
@@ -25,35 +27,73 @@ def forget_in_videos(
 ) -> str | None:
     """Take whoever was forgotten out of the videos; what was done, None when there are none. May be done twice.
 
-    Where the sources are at hand, all videos are drawn again from them, the person painted over. Where they are not,
-    each camera's video turns grey as long as the person was in it or written on it, and the mosaic, which shows all at
-    once, is removed. A video that cannot be read is removed. Raises OutputError.
+    Where the sources are at hand, all videos are drawn again from them, the person painted over. Where they are not
+    (live cameras), each camera's video turns grey as long as the person was in it or written on it, and the mosaic of
+    that time, which shows all at once, is removed. A video that cannot be read is removed. Raises OutputError.
     """
-    folder = run_dir / "video"
+    folder = video_folder(run_dir)
     if not folder.is_dir():
         return None
     if remove:
         _remove(folder)
-        (run_dir / "erased_boxes.parquet").unlink(missing_ok=True)
+        (run_dir / ERASED_FILE).unlink(missing_ok=True)
         return "removed"
-    if sources_are_here(run_dir):
+    if folder == run_dir / "video" and sources_are_here(run_dir):
         try:
             draw_videos(run_dir, on_progress)
             return "drawn again"
         except ValueError as error:
             log.warning("%s", error)
-    erased = read_erased_boxes(run_dir) or {}
-    starts_s = read_facts(run_dir).get("video_start_s", {})
+    _blank_all(folder, read_erased_boxes(run_dir) or {}, read_facts(run_dir).get("video_start_s", {}))
+    return "blanked"
+
+
+def video_folder(run_dir: Path) -> Path:
+    """Where the videos of a run are; those of a part of a long run are the whole run's."""
+    whole = run_dir.parent.parent if run_dir.parent.name == "parts" else run_dir
+    return (whole if not (run_dir / "video").is_dir() else run_dir) / "video"
+
+
+def _blank_all(folder: Path, erased: dict[str, list[StayBoxes]], starts_s: dict[str, Any]) -> None:
+    """`video/<camera>.mp4`, or segments `video/<camera>/<begin>.mp4` of a live run; anything else is removed."""
+    spans = {camera: [_span(stay) for stay in stays] for camera, stays in erased.items()}
+    spans["mosaic"] = [span for camera in erased for span in spans[camera]]
     for path in sorted(folder.rglob("*")):
         if not path.is_file():
             continue
-        camera = path.stem
-        if path.suffix == ".mp4" and camera in starts_s and camera != "mosaic" and path.parent == folder:
-            if erased.get(camera):
-                _blank(path, float(starts_s[camera]), erased[camera])
-        else:
+        segment = path.parent.parent == folder
+        camera = path.parent.name if segment else path.stem
+        start_s = begin_of(path) if segment else starts_s.get(camera)
+        if path.suffix != ".mp4" or start_s is None:
             path.unlink(missing_ok=True)
-    return "blanked"
+            continue
+        length_s = _length_s(path)
+        if length_s is None:
+            log.warning("%s cannot be read and is removed", path)
+            path.unlink(missing_ok=True)
+        elif any(
+            first <= float(start_s) + length_s and last >= float(start_s) for first, last in spans.get(camera, ())
+        ):
+            if camera == "mosaic":
+                path.unlink(missing_ok=True)
+            else:
+                _blank(path, float(start_s), spans[camera])
+
+
+def _span(stay: StayBoxes) -> tuple[float, float]:
+    """When somebody is in a picture or written on it; names of segments are rounded to a second."""
+    return float(stay.times_s[0]) - HOLD_S - 1.0, float(stay.times_s[-1]) + HOLD_S + AFTER_S
+
+
+def _length_s(path: Path) -> float | None:
+    """Seconds of a video, None when it cannot be read."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            return float(container.duration or 0) / av.time_base
+    except (OSError, av.FFmpegError):
+        return None
 
 
 def _remove(path: Path) -> None:
@@ -63,13 +103,12 @@ def _remove(path: Path) -> None:
         raise output_error(path, error) from error
 
 
-def _blank(path: Path, start_s: float, stays: list[StayBoxes]) -> None:
+def _blank(path: Path, start_s: float, spans: list[tuple[float, float]]) -> None:
     """Write a video again, grey where the person was."""
     import av
 
     from pipeline.video import VideoWriter
 
-    spans = [(stay.times_s[0] - HOLD_S, stay.times_s[-1] + HOLD_S + AFTER_S) for stay in stays]
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with av.open(str(path)) as container, VideoWriter(temporary) as writer:

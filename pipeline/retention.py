@@ -18,6 +18,7 @@ from pipeline.audit import audit
 from pipeline.config import MatchConfig
 from pipeline.corrections import finish_pending
 from pipeline.journal import JournalError, read_facts
+from pipeline.parts import parts_of
 from pipeline.run_edit import EditError, locked, site_config
 from pipeline.schema import Retention
 from pipeline.sightings_file import without_embeddings
@@ -44,8 +45,11 @@ def ended_at_s(run_dir: Path) -> float:
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The finished runs of a folder, or the folder itself when it is one; a run that goes on is not among them."""
+    """The finished runs of a folder, or the folder itself when it is one, and the parts of long runs; a run (or part)
+    that is not finished is not among them.
+    """
     places = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())] if folder.is_dir() else []
+    places = [part for place in places for part in (*parts_of(place), place)]
     return [p for p in places if (p / "run.json").is_file() and not (p / "journal").is_dir()]
 
 

@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,16 +27,16 @@ from pipeline.config import MatchConfig, load_match_config
 from pipeline.freezing import with_freeze
 from pipeline.journal import json_line, read_corrections, read_decisions, read_facts, read_json_lines, to_json
 from pipeline.movements import stays, transitions
-from pipeline.tracks_table import read_tracks, write_assignments, write_tracks
+from pipeline.tracks_table import read_assignments, read_tracks, write_assignments, write_tracks
 from st_model.ledger import Correction, StayKey, final_ids
-from st_model.sightings import Decision
+from st_model.sightings import Candidate, Decision
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BY_HAND = "by_hand"
-BASE_TRACKS = f"{BY_HAND}/tracks.parquet"
-"""The tracks as the run wrote them: boxes that a merge hides come back when it is undone."""
+BASE_TRACKS, BASE_IDS = f"{BY_HAND}/tracks.parquet", f"{BY_HAND}/assignments.csv"
+"""Tracks and ids as the run wrote them: boxes that a merge hides come back when it is undone."""
 LOCK_WAIT_S = 20.0
 """A correction of a large run writes for seconds; who comes meanwhile waits as long."""
 _LOCK, _PENDING = ".edit.lock", f"{BY_HAND}/pending.json"
@@ -52,21 +52,39 @@ class EditConflict(EditError):
 
 @dataclass(frozen=True)
 class RunLog:
-    """What was decided in a run, and what was corrected since."""
+    """What was decided in a run, and what was corrected since.
+
+    given  the ids that the run gave in the end, before anybody corrected them. A part of a long run has stays that
+           were decided in its neighbours: there this is the last word
+    """
 
     decisions: list[Decision]
     corrections: list[Correction]
+    given: Mapping[StayKey, tuple[int, float]] = field(default_factory=dict)
 
     @property
     def ids(self) -> dict[StayKey, tuple[int, float]]:
         """(camera, track_id) -> (global id, probability) as they are now."""
-        return final_ids(self.decisions, self.corrections)
+        own = final_ids(self.decisions, [c for c in self.corrections if not c.by])
+        last_s = {d.key: d.time_s for d in self.decisions}
+        elsewhere = [
+            Decision(*key, last_s.get(key, 0.0), i, "confirm", (Candidate(i, 0.0, 0.0, 1.0, 0.5, sure),))
+            for key, (i, sure) in self.given.items()
+            if own.get(key, (None,))[0] != i
+        ]
+        return final_ids([*self.decisions, *elsewhere], self.corrections)
 
 
 def read_log(run_dir: Path) -> RunLog:
     """The decisions and corrections of a finished run. Raises EditError, JournalError."""
     check_finished(run_dir)
-    return RunLog(read_decisions(run_dir / "decisions.jsonl"), read_corrections(run_dir / "corrections.jsonl"))
+    corrections = read_corrections(run_dir / "corrections.jsonl")
+    kept = run_dir / BASE_IDS
+    given: Mapping[StayKey, tuple[int, float]] = {}
+    if kept.is_file() or not any(c.by for c in corrections):
+        path = kept if kept.is_file() else run_dir / "assignments.csv"
+        given = read_assignments(path) if path.is_file() else {}
+    return RunLog(read_decisions(run_dir / "decisions.jsonl"), corrections, given)
 
 
 def check_finished(run_dir: Path) -> None:
@@ -226,9 +244,11 @@ def base_tracks(run_dir: Path) -> pa.Table:
 
 
 def keep_base(run_dir: Path) -> None:
-    """Put the tracks as they are aside, once, before ids in them change. Raises OutputError."""
+    """Put tracks and ids as they are aside, once, before ids in them change. Raises OutputError."""
     import pyarrow.parquet as pq
 
+    if not (run_dir / BASE_IDS).is_file() and (run_dir / "assignments.csv").is_file():
+        write_assignments(run_dir / BASE_IDS, read_assignments(run_dir / "assignments.csv"))
     kept = run_dir / BASE_TRACKS
     if not kept.is_file():
         table = read_tracks(run_dir)

@@ -286,3 +286,73 @@ def test_a_killed_run_is_finished_first_and_a_running_one_is_left_alone(marked, 
 
     with RunJournal(marked), pytest.raises(EditError, match="a run is going on there"):
         finish_killed_run(marked)
+
+
+def test_a_part_of_a_long_run_with_segments_of_live_video(marked):
+    """As a run without an end leaves it: parts that are run folders, and one folder of video segments for all."""
+    from pipeline.segments import name_of
+
+    part = marked / "parts" / "2026-11-22T00-00-00Z"
+    part.mkdir(parents=True)
+    for path in list(marked.iterdir()):
+        if path.name not in ("parts", "video", "run.json"):
+            shutil.move(path, part / path.name)
+    facts = json.loads((marked / "run.json").read_text())
+    begin_s = 1_795_000_000.0
+    for camera in facts["config"]["cameras"]:
+        camera["source"] = "rtsp://gone"
+    for folder in (marked, part):
+        (folder / "run.json").write_text(json.dumps({**facts, "video_start_s": {}}))
+    person, stays = person_with_stays(part)
+    # One stay was decided in the part after this one: its last word is in assignments.csv alone.
+    other = next(key for key in read_assignments(part / "assignments.csv") if key not in stays)
+    lines = (part / "decisions.jsonl").read_text().splitlines()
+    kept = [line for line in lines if f'"track_id":{other[1]},' not in line]
+    (part / "decisions.jsonl").write_text("\n".join(kept) + "\n")
+    shift(part, begin_s)
+    sought = needles(part, person, stays)
+    for camera in ("a", "b", "mosaic"):
+        (marked / "video" / camera).mkdir()
+        first = marked / "video" / camera / name_of(begin_s)
+        shutil.move(marked / "video" / f"{camera}.mp4", first)
+        shutil.copy(first, first.with_name(name_of(begin_s + 3600)))
+    for name in ("tracks.parquet", "decisions.jsonl"):  # the last part, in the run's own folder
+        shutil.copy(part / name, marked / name)
+    shutil.copy(part / "corrections.jsonl", marked)
+    (marked / "decisions.jsonl").write_text("")
+    (marked / "assignments.csv").write_text("camera,track_id,global_id,probability\n")
+
+    before = {k: v for k, v in read_assignments(part / "assignments.csv").items() if k not in stays}
+    tracks = {row["track_id"] for row in read_tracks(part).to_pylist()} - {track for _, track in stays}
+    (marked / "tracks.parquet").unlink()
+    shutil.copytree(part / "tracks", marked / "tracks")
+    for path in (marked / "tracks").iterdir():
+        path.write_text("")
+    empty_tracks(marked)
+    found = forget(marked, f"P{person}")
+    assert found["stays"] == {str(part): len(stays)} and found["videos"] == {str(part): "blanked"}
+    assert found_in(marked.parent, sought) == []
+    assert read_assignments(part / "assignments.csv") == before
+    assert {row["track_id"] for row in read_tracks(part).to_pylist()} == tracks  # also the one decided elsewhere
+    left = sorted(path.relative_to(marked / "video").as_posix() for path in (marked / "video").rglob("*.mp4"))
+    first, second = name_of(begin_s), name_of(begin_s + 3600)
+    assert left == [f"a/{first}", f"a/{second}", f"b/{first}", f"b/{second}", f"mosaic/{second}"]
+
+
+def shift(run: Path, by_s: float) -> None:
+    """Move a run's boxes to another time of the site's clock."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(run / "tracks.parquet")
+    at = table.column_names.index("time_s")
+    moved = pc.add(table["time_s"], pa.scalar(by_s))
+    pq.write_table(table.set_column(at, "time_s", moved), run / "tracks.parquet")
+
+
+def empty_tracks(run: Path) -> None:
+    import pyarrow.parquet as pq
+
+    part = next((run / "parts").iterdir())
+    pq.write_table(pq.read_table(part / "tracks.parquet").slice(0, 0), run / "tracks.parquet")
