@@ -42,6 +42,9 @@ TICK_S = 0.25
 """So often an empty batch is given out when nothing comes, and silent cameras are looked at."""
 SAY_AGAIN_S = 600.0
 """A camera that stays away for the same reason is reported again after so long."""
+MOST_SPREAD_S = 10.0
+"""Live cameras whose `offset_s` differ by more are not brought into one order: that would take too much memory."""
+_LOOK_S = 0.05  # so often what is held back is looked at
 _JOIN_S = 3.0  # leaving waits so long for the threads; what hangs in a library is left behind, it is a daemon
 
 
@@ -105,6 +108,7 @@ class LiveCameras:
             self._end(reader)
             reader.health.ended = True
             self._order.forget(camera)
+            self._hold()
 
     def restart(self, source: Source) -> None:
         """Connect anew to a camera, whose source may have changed. Its counts and its clock go on."""
@@ -157,16 +161,21 @@ class LiveCameras:
                 while self._running.is_set() and not frames:
                     now_s = time.monotonic()
                     sending = [n for n, reader in self._readers.items() if reader.state.phase == "live"]
-                    frames = self._order.pop(sending, now_s)
+                    frames = self._order.pop(sending, now_s, time.time())
+                    for name in self._order.late:
+                        live_health(self.health[name]).late += self._order.late[name]
+                    self._order.late.clear()
                     if now_s >= tick_s:
                         tick_s = now_s + TICK_S
                         for reader in self._readers.values():
                             reader.tick()
                         if not frames:
-                            self._order.quiet(time.time() - HELD_S)
+                            self._order.quiet(time.time() - self._order.held_s)
                             break
                     if not frames:
-                        self._changed.wait(max(min(tick_s - now_s, self._order.wait_s(now_s)), 0.001))
+                        held_s = self._order.wait_s(now_s)
+                        look_s = _LOOK_S if held_s < float("inf") else TICK_S
+                        self._changed.wait(max(min(tick_s - now_s, held_s, look_s), 0.001))
                 if not self._running.is_set():
                     return
             yield frames
@@ -174,8 +183,14 @@ class LiveCameras:
     def _begin(self, source: Source, health: CameraHealth, clock: LiveClock, state: CameraState) -> None:
         reader = _Reader(self, source, health, clock, state)
         self._readers[source.camera] = reader
+        self._hold()
         if self._running.is_set():
             reader.start()
+
+    def _hold(self) -> None:
+        """Cameras whose clocks are set right by different offsets send one moment at different times."""
+        offsets_s = [reader.source.offset_s for reader in self._readers.values()]
+        self._order.held_s = HELD_S + min(max(offsets_s, default=0.0) - min(offsets_s, default=0.0), MOST_SPREAD_S)
 
     def _end(self, reader: _Reader) -> None:
         reader.stop()

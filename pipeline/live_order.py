@@ -8,7 +8,7 @@ that comes too late is moved up to the present of the rest.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -45,6 +45,8 @@ class LiveOrder:
         self.held_s = held_s
         self.floor_s = -math.inf
         """No frame with an earlier time will be given out any more."""
+        self.late: Counter[str] = Counter()
+        """Frames that came too late for their time, per camera."""
         self._spare = spare_frames
         self._queues: dict[str, deque[tuple[float, Frame]]] = {}  # (when it came, frame)
         self._next_s: dict[str, float] = {}  # camera -> its next frame is not expected to be earlier
@@ -62,24 +64,32 @@ class LiveOrder:
         self._next_s[frame.camera] = frame.time_s + _EARLY * period_s
         return dropped
 
-    def pop(self, awaited: Collection[str], now_s: float) -> list[Frame]:
+    def pop(self, awaited: Collection[str], now_s: float, present_s: float = math.inf) -> list[Frame]:
         """The frames that are due, the earliest first; empty when all should wait.
 
-        awaited  cameras that are sending, so that an earlier frame may be under way
-        now_s    monotonic
+        awaited    cameras that are sending, so that an earlier frame may be under way
+        now_s      monotonic
+        present_s  site time: frames from the future (a clock set right by an offset) wait for their time, too
         """
         heads = sorted((queue[0][1].time_s, name) for name, queue in self._queues.items() if queue)
         silent = [name for name in awaited if not self._queues.get(name)]
         until_s = min((self._next_s.get(name, -math.inf) for name in silent), default=math.inf)
+        until_s = min(until_s, present_s)
         due = []
         for time_s, name in heads:
             came_s, frame = self._queues[name][0]
             if time_s > until_s and now_s - came_s < self.held_s:
                 break
-            self._queues[name].popleft()
+            queue = self._queues[name]
+            queue.popleft()
+            if queue:
+                until_s = min(until_s, queue[0][1].time_s)
+            elif name in awaited:
+                until_s = min(until_s, self._next_s[name])
             earliest_s = max(self.floor_s, self._given_s.get(name, -math.inf) + MIN_STEP_S)
             if time_s < earliest_s:
                 frame = replace(frame, time_s=earliest_s)
+                self.late[name] += 1
             self._given_s[name] = frame.time_s
             due.append(frame)
         if due:

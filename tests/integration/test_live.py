@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import walkers
 from live_rounds import FAULTS, GIVE_UP_S, Watch, play
@@ -88,6 +89,21 @@ def test_the_end_of_a_stream_is_a_disconnect(tmp_path):
         ends_s = [to_s - from_s for _, from_s, to_s in cameras.outages()]
         assert all(gap_s > HASTY.stalled_after_s for gap_s in ends_s)
         assert abs(frames[-1].time_s - time.time()) < 5
+
+
+def test_offsets_hold():
+    """A clock that is 1.5 s behind, set right: frames of one moment come together, in order."""
+    with RtspCamera("160x120@10") as one, RtspCamera("160x120@10") as two:
+        sources = [Source("a", one.uri), Source("b", two.uri, offset_s=1.5)]
+        with LiveCameras(sources, HASTY) as cameras:
+            times: dict[str, list[float]] = {"a": [], "b": []}
+            for frame in frames_of(cameras):
+                times[frame.camera].append(frame.time_s)
+                if min(map(len, times.values())) > 30:
+                    break
+            late = cameras.health["a"].live.late + cameras.health["b"].live.late
+        assert times["b"][-1] - times["a"][-1] < 0.5 and late < 5  # a's frames have waited for b's
+        assert all(0.05 < step < 0.3 for step in np.diff(times["a"])[-15:])
 
 
 def test_udp():

@@ -57,11 +57,20 @@ def test_cameras_out_of_step_come_in_order():
     order.push(frame("a", 10.0), 0.1, now_s=0.0)
     assert order.pop(["a", "b"], now_s=0.0) == []
     order.push(frame("b", 9.8), 0.1, now_s=0.1)  # its network is slower
-    assert [f.time_s for f in order.pop(["a", "b"], now_s=0.1)] == [9.8, 10.0]
+    assert [f.time_s for f in order.pop(["a", "b"], now_s=0.1)] == [9.8]
     order.push(frame("a", 10.1), 0.1, now_s=0.2)
     assert order.pop(["a", "b"], now_s=0.2) == []
-    order.push(frame("b", 9.9), 0.1, now_s=0.25)
-    assert [(f.camera, f.time_s) for f in order.pop(["a", "b"], now_s=0.25)] == [("b", 9.9), ("a", 10.1)]
+    order.push(frame("b", 9.95), 0.1, now_s=0.25)
+    assert [(f.camera, f.time_s) for f in order.pop(["a", "b"], now_s=0.25)] == [("b", 9.95), ("a", 10.0)]
+
+
+def test_a_frame_from_the_future_waits_for_its_time():
+    order = LiveOrder(spare_frames=4, held_s=2.0)
+    order.push(frame("a", 11.5), 0.1, now_s=0.0)
+    assert order.pop([], now_s=0.0, present_s=10.0) == [] and order.pop([], now_s=1.4, present_s=11.4) == []
+    assert [f.time_s for f in order.pop([], now_s=1.5, present_s=11.5)] == [11.5]
+    order.push(frame("a", 99.0), 0.1, now_s=2.0)  # a clock that is wrong for good
+    assert [f.time_s for f in order.pop([], now_s=4.0, present_s=14.0)] == [99.0]
 
 
 def test_a_dead_camera_is_not_waited_for_and_one_that_dies_only_a_little():
@@ -83,7 +92,7 @@ def test_who_comes_too_late_is_moved_up_to_the_present():
     assert order.quiet(12.0) == 12.0
     order.push(frame("b", 7.1), 0.1, now_s=0.2)
     (late,) = order.pop(["b"], now_s=0.2)
-    assert late.time_s == 12.0 and order.quiet(11.0) == 12.0
+    assert late.time_s == 12.0 and order.quiet(11.0) == 12.0 and order.late == {"b": 2}
 
 
 def test_the_oldest_is_dropped_for_the_newest():
