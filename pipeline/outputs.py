@@ -13,6 +13,7 @@ from pipeline.atomic import output_error
 from pipeline.config import Config
 from pipeline.journal import read_facts
 from pipeline.parts import finish_parts, ids_around, unfinished_parts
+from pipeline.report import write_report
 from pipeline.sources import Source
 from pipeline.tables_file import write_tables
 from pipeline.timing import StageClock
@@ -118,6 +119,7 @@ def finish_killed(folder: Path) -> dict[str, Any]:
     _mot_file_for_each(folder, [c["name"] for c in settings.get("cameras", []) if c["name"] not in failed])
     counts = {**_counts(finished), "first_global_id": min(ids, default=None)}
     write_json_atomic(folder / "run.json", {**facts, "interrupted": True, "counters": counts})
+    write_report(folder)
     return counts
 
 
