@@ -15,6 +15,7 @@ import logging
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ class Parts:
         self._run_dir, self._part_s, self._journal = Path(run_dir), part_s, journal
         self._facts, self._write_tables, self._settle_s = facts, write_tables, settle_s
         self._begin_s = time.time()
-        self._cut_s: float | None = None  # monotonic: when the last cut was
+        self._due: deque[tuple[float, Path]] = deque()  # monotonic: when to finish which part
         self._work: tuple[Path, subprocess.Popen[str]] | None = None
         self.cut = 0
 
@@ -140,9 +141,8 @@ class Parts:
             self._cut(now_s)
         if self._work is not None:
             self._look_at_work()
-        elif self._cut_s is not None and time.monotonic() - self._cut_s >= self._settle_s:
-            self._cut_s = None
-            self._begin_work()
+        elif self._due and time.monotonic() >= self._due[0][0]:
+            self._begin_work(self._due.popleft()[1])
 
     def close(self) -> None:
         """Wait for a process that finishes a part; what it has not done, `finish_parts` does."""
@@ -166,26 +166,24 @@ class Parts:
             self._journal.move_to(part)
         except OSError as error:
             raise output_error(part, error) from error
-        self._begin_s, self._cut_s, self.cut = now_s, time.monotonic(), self.cut + 1
+        self._begin_s, self.cut = now_s, self.cut + 1
+        self._due.append((time.monotonic() + self._settle_s, part))
 
-    def _begin_work(self) -> None:
-        todo = unfinished_parts(self._run_dir)
-        if not todo:
-            return
-        self._journal.flush()
+    def _begin_work(self, part: Path) -> None:
+        self._journal.flush()  # what was decided about its people since then is asked for
         code = (
             "import os, sys; from pathlib import Path; os.nice(10); from pipeline.parts import finish_part; "
             "finish_part(Path(sys.argv[1]), Path(sys.argv[2]))"
         )
         process = subprocess.Popen(
-            [sys.executable, "-c", code, str(self._run_dir.absolute()), str(todo[0].absolute())],
+            [sys.executable, "-c", code, str(self._run_dir.absolute()), str(part.absolute())],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parents[1],
             start_new_session=True,  # Ctrl-C at the terminal is for the run
         )
-        self._work = todo[0], process
+        self._work = part, process
 
     def _look_at_work(self) -> None:
         assert self._work is not None
