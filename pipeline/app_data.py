@@ -353,7 +353,7 @@ def nats_chart(rows: Sequence[CandidateRow]) -> dict[str, Any] | None:
                 "field": "part",
                 "type": "nominal",
                 "scale": {"domain": ["appearance", "delay"], "range": ["#0072b2", "#e69f00"]},
-                "legend": {"orient": "bottom", "title": None},
+                "legend": {"orient": "top", "title": None},
             },
             "tooltip": [{"field": "candidate"}, {"field": "part"}, {"field": "nats"}],
         },

@@ -231,7 +231,6 @@ def _forget_in_files(run_dir: Path, ids: set[int], stays: set[StayKey], forgotte
     counters = {**facts.get("counters", {}), "first_global_id": given}
     write_json_atomic(run_dir / "run.json", {**facts, "counters": counters, "forgotten": forgotten})
     base = run_dir / BASE_TRACKS
-    derive(run_dir, log, read_tracks(base.parent) if base.is_file() else read_tracks(run_dir))
     try:
         for camera, track in stays:
             for crop in (run_dir / "crops" / camera).glob(f"{track}.*"):
@@ -241,6 +240,8 @@ def _forget_in_files(run_dir: Path, ids: set[int], stays: set[StayKey], forgotte
                 shutil.rmtree(run_dir / name)
     except OSError as error:
         raise output_error(run_dir, error) from error
+    # After the pictures went: the report is written here, and would hold them.
+    derive(run_dir, log, read_tracks(base.parent) if base.is_file() else read_tracks(run_dir))
 
 
 def without(log: RunLog, ids: set[int], stays: set[StayKey]) -> RunLog:

@@ -118,6 +118,10 @@ def test_nothing_is_left_and_everybody_else_is_as_before(marked):
     (marked / "exports").mkdir()
     (marked / "exports" / "all.xml").write_text(str(person))
     (marked / "notes.txt").write_text("mine")
+    for camera, track in (*stays, *before):
+        (marked / "crops" / camera).mkdir(parents=True, exist_ok=True)
+        (marked / "crops" / camera / f"{track}.jpg").write_bytes(b"a picture of " + str(track).encode())
+    assert identrix("report", marked).exit_code == 0
 
     found = forget(marked, f"P{person}")
     assert found["stays"] == {str(marked): len(stays)} and found["videos"] == {str(marked): "drawn again"}
@@ -126,6 +130,10 @@ def test_nothing_is_left_and_everybody_else_is_as_before(marked):
     assert read_assignments(marked / "assignments.csv") == before
     assert read_tracks(marked).to_pylist() == tracks
     assert not (marked / "by_hand" / "pending.json").exists() and not list(marked.rglob("*.tmp"))
+    assert {int(path.stem) for path in marked.glob("crops/*/*.jpg")} == {track for _, track in before}
+    page = (marked / "report.html").read_text()
+    assert base64.b64encode(b"a picture of " + str(min(before)[1]).encode()).decode() in page
+    assert base64.b64encode(b"a picture of " + str(stays[0][1]).encode()).decode() not in page
     facts = json.loads((marked / "run.json").read_text())
     assert facts["counters"]["persons"] == 3 and facts["forgotten"] == 1
     log = audit_path(load_match_config({"site": "hall"})).read_text()
