@@ -23,6 +23,7 @@ from pipeline.forwarding import Forwarder
 from pipeline.freezing import with_freeze
 from pipeline.matching_area import MatchingArea
 from pipeline.members import Beat
+from pipeline.messages import MessageError, unpacked_member
 from pipeline.metrics import Metrics, open_metrics
 from pipeline.runner import RunError
 from pipeline.site_store import open_store
@@ -33,6 +34,9 @@ from st_model.store_errors import StoreError, StoreUnavailable
 log = logging.getLogger(__name__)
 
 _PAUSE_S = (0.05, 2.0)
+_LOOK_S = 2.0
+_FULL = 0.8
+"""Share of a Stream's bound at which an alarm is raised."""
 _STUCK_S = 60.0
 """A matcher whose turn takes longer than this is taken for stuck: its lease is renewed no more."""
 
@@ -47,6 +51,29 @@ class _Area:
     degraded_s: float = 0.0
     away_since_s: float | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    alarms: dict[str, str] = field(default_factory=dict)
+    looked_s: float = 0.0
+
+    def look(self) -> None:
+        """Every few seconds: is a Stream filling up? Said before anything is trimmed or refused."""
+        if time.monotonic() - self.looked_s < _LOOK_S:
+            return
+        self.looked_s = time.monotonic()
+        lengths = self.stream.lengths()
+        alarms = {}
+        if lengths["sightings"] > _FULL * self.stream.most_sightings:
+            alarms["sightings"] = (
+                f"{lengths['sightings']} messages wait to be decided; workers soon keep theirs on disk"
+            )
+        for name, content in self.stream.members().items():
+            with suppress(MessageError):
+                read = unpacked_member(content).get("read", {}).get(self.stream.area)
+                if read and lengths["said"] - read > _FULL * self.stream.most_decisions:
+                    alarms[name] = f"worker {name} has {lengths['said'] - read} decisions to read; some will be trimmed"
+        for key, why in alarms.items():
+            if key not in self.alarms:
+                log.error("area %s: %s", self.stream.area, why, extra={"area": self.stream.area})
+        self.alarms = alarms
 
 
 def match(
@@ -165,6 +192,7 @@ def _turn(area: _Area, metrics: Metrics, stop: threading.Event) -> bool:
             area.counts[name] = area.counts.get(name, 0) + n
         active.tally.clear()
     active.news()
+    area.look()
     area.busy_since_s = None
     return active.over
 
@@ -207,6 +235,8 @@ def _facts(areas: Sequence[_Area]) -> dict[str, Any]:
             area.stream.area: {"active": False} if area.active is None else {"active": True, **area.active.facts()}
             for area in areas
         },
+        "alarm": sum(len(area.alarms) for area in areas),
+        "stream_alarms": [why for area in areas for why in area.alarms.values()],
         "degraded_s": max(
             area.degraded_s + (time.monotonic() - area.away_since_s if area.away_since_s is not None else 0.0)
             for area in areas

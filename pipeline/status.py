@@ -67,6 +67,7 @@ def _alarms(config: Config, status: Mapping[str, Any]) -> list[str]:
     for name, facts in status["members"].items():
         if facts["silent_s"] > SILENT_S:
             lines.append(f"{facts['role']} {name}: silent for {facts['silent_s']:.0f} s")
+        lines += facts.get("stream_alarms", ())
         if facts.get("full"):
             lines.append(f"worker {name}: the Stream takes no more, {facts['waiting']} messages are kept on disk")
         if abs(facts.get("clock_s", 0.0)) > 0.5:

@@ -160,9 +160,10 @@ def work(
         metrics.watch(lambda: _facts(site, watching) | {"clock_s": beat.clock_s})
         metrics.ready = True
         with _kept(site, folder, journal):
-            interrupted = _loop(site, watching, together, journal, stop, on_progress)
+            stopped = _loop(site, watching, together, journal, stop, on_progress)
+            interrupted = stopped and not live  # live cameras are watched until somebody says stop
             said = watching.finish()
-            site.say(said, "resting" if live or interrupted else "ended", at_once=True)
+            site.say(said, "resting" if stopped or live else "ended", at_once=True)
             journal.flush()
             settled = _settle(site, config.streams.settle_s, stop)
             journal.flush()
@@ -343,5 +344,5 @@ def _facts(site: _Site, watching: Watching) -> dict[str, Any]:
         "waiting": sum(speaker.outbox.waiting for speaker in site.speakers.values()),
         "full": any(speaker.full for speaker in site.speakers.values()),
         "degraded_s": max(speaker.degraded_s for speaker in site.speakers.values()),
-        "after": {area: speaker.after.entry for area, speaker in site.speakers.items()},
+        "read": {area: speaker.after.number for area, speaker in site.speakers.items()},
     }

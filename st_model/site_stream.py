@@ -206,14 +206,15 @@ class SiteStream:
             return {name.decode(): facts for name, facts in self._redis.hgetall(self._of["members"]).items()}
 
     def lengths(self) -> dict[str, int]:
-        """Entries of each Stream, of those the group holds, and which turn the matcher's state belongs to."""
+        """Entries of each Stream, the number of the matcher's last turn, and that of its last decision (`said`)."""
         with self.store.translated():
             ask = self._redis.pipeline(transaction=False)
             for name in ("sightings", "decisions", "events"):
                 ask.xlen(self._of[name])
-            ask.hget(self._of["match"], "position")
-            sightings, decisions, events, turn = ask.execute()
-        return {"sightings": sightings, "decisions": decisions, "events": events, "turn": int(turn or 0)}
+            ask.hmget(self._of["match"], "position", "said")
+            sightings, decisions, events, (turn, said) = ask.execute()
+        lengths = {"sightings": sightings, "decisions": decisions, "events": events}
+        return {**lengths, "turn": int(turn or 0), "said": int(said or 0)}
 
     # ------------------------------------------------------------------------------------------------- matcher
 
