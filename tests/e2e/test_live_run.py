@@ -118,34 +118,27 @@ def test_people_through_two_live_cameras(state, tmp_path, out):
     assert again.stdout.splitlines()[-1] == "0 stays decided differently"
 
 
-def test_sigterm_ends_a_live_run_well_and_one_dead_camera_is_told(state, tmp_path, out):
+def test_a_camera_that_comes_late_and_goes_early_and_sigterm(state, tmp_path, out):
     with RtspCamera("160x120@10") as a, RtspCamera("160x120@10") as b:
+        b.kill()
         arguments = ("run", "-s", f"a={a.uri}", "-s", f"b={b.uri}", "--out", out, *QUICK)
         with running(state, tmp_path / "log", *arguments) as run:
+            run.until(lambda: "Connection refused" in run.said)
+            b.start()
             run.until(lambda: frames_seen(out, "a") > 5 and frames_seen(out, "b") > 5)
             b.kill()
-            run.until(lambda: "Connection refused" in run.said)
+            run.until(lambda: "the stream ended" in run.said)
             seen = frames_seen(out, "a")
             run.until(lambda: frames_seen(out, "a") > seen + 5)
             assert run.end(signal.SIGTERM) == CAMERA_FAILED
         assert "1 of 2 cameras ended in error: b" in run.said and "finishing: files are being completed" in run.said
         assert "Traceback" not in run.said
     facts = json.loads((out / "run.json").read_text())
-    assert facts["cameras"]["b"]["live"]["state"] in ("backing off", "connecting")
-    assert "Connection refused" in facts["failed_cameras"]["b"]
+    live = facts["cameras"]["b"]["live"]
+    assert live["state"] in ("backing off", "connecting") and live["reconnects"] == 0
+    assert min(live["seconds"]["backing off"], live["seconds"]["live"]) > 0
+    assert "camera b" in facts["failed_cameras"]["b"] and not facts["interrupted"]
     assert not (out / "journal").exists() and (out / "tracks" / "b.txt").exists()
-
-
-def test_a_camera_that_is_not_there_yet_stops_nothing(state, tmp_path, out):
-    late = RtspCamera("160x120@10")
-    late.kill()
-    with late, running(state, tmp_path / "log", "run", "-s", f"a={late.uri}", "--out", out, *QUICK) as run:
-        run.until(lambda: "Connection refused" in run.said)
-        late.start()
-        run.until(lambda: frames_seen(out, "a") > 5)
-        assert run.end(signal.SIGINT) == DONE
-    live = json.loads((out / "run.json").read_text())["cameras"]["a"]["live"]
-    assert live["reconnects"] == 0 and live["seconds"]["backing off"] > 0
 
 
 def test_sighup_adds_removes_and_restarts_cameras(state, tmp_path, out):
@@ -167,7 +160,7 @@ def test_sighup_adds_removes_and_restarts_cameras(state, tmp_path, out):
             seen = frames_seen(out, "b")
             run.until(lambda: frames_seen(out, "c") > 20)
             assert frames_seen(out, "b") <= seen + 2
-            assert run.end(signal.SIGTERM) == DONE, run.said
+            assert run.end(signal.SIGINT) == DONE, run.said
     facts = json.loads((out / "run.json").read_text())
     assert [camera["name"] for camera in facts["config"]["cameras"]] == ["a", "c"] and facts["site"] == "hall"
     assert facts["cameras"]["b"]["ended"] and facts["cameras"]["a"]["frames_skipped"] > 0
@@ -176,14 +169,14 @@ def test_sighup_adds_removes_and_restarts_cameras(state, tmp_path, out):
 
 def test_kill_9_of_a_live_run(state, tmp_path, out):
     with RtspCamera("160x120@10", user="me:s3cret") as served:
-        video = (*PLAIN, "--set", "output.delay_s=0.5", "--set", f"output.part_hours={4 / 3600}")
+        video = (*PLAIN, "--set", "output.delay_s=0.5", "--set", f"output.part_hours={2 / 3600}")
         with running(state, tmp_path / "log", "run", "-s", f"a={served.uri}", "--out", out, *video) as run:
-            run.until(lambda: len(parts_of(out)) == 2 and frames_seen(out, "a") > 10)
+            run.until(lambda: len(parts_of(out)) >= 2 and frames_seen(out, "a") > 5)
             assert run.end(signal.SIGKILL) == -signal.SIGKILL
             assert "s3cret" not in run.said
         assert identrix("finish", out).exit_code == DONE
         assert (out / "tracks" / "a.txt").exists() and not (out / "journal").exists()
-        assert all((part / "tracks.parquet").exists() for part in parts_of(out)) and len(parts_of(out)) == 2
+        assert all((part / "tracks.parquet").exists() for part in parts_of(out)) and len(parts_of(out)) >= 2
         (film,) = (out / "video" / "a").iterdir()
         assert picture_count(film) > 5  # playable, though nobody finished it
 
