@@ -39,6 +39,8 @@ TRAIL_S = 3.0  # as in the videos of files
 JPEG_QUALITY = 92  # of the pictures that wait; nothing of it shows after H.264
 WALL_HZ = 5.0
 SILENT_S = 2.0  # a tile without a new picture for so long is dimmed
+IDLE_S = 10.0  # the segment of a camera that has been silent for so long is finished
+GONE_S = 600.0  # and its tile is given up after so long
 HIDING_DELAY_S = 2.0  # hidden people need it: a track is told a few frames after somebody appears
 _RAW_FRAMES = 8  # uncompressed, between the run and the camera's thread
 
@@ -128,6 +130,7 @@ class _CameraVideo:
         if all_.blur != "none":
             self._hider = Hider(all_.blur, (), load_faces() if all_.blur == "faces" else None)
         self.drawn = self.dropped = 0
+        self._drawn_s = time.monotonic()
         self.thread = threading.Thread(target=self._run, name=f"video {camera}", daemon=True)
         self.thread.start()
 
@@ -156,6 +159,8 @@ class _CameraVideo:
                 self._keep(*raw)
             while self._waiting and self._due(self._waiting[0]):
                 self._draw()
+            if not self._waiting and time.monotonic() - self._drawn_s > IDLE_S:
+                self.close()
 
     @property
     def head_s(self) -> float | None:
@@ -209,6 +214,7 @@ class _CameraVideo:
             image = self._hider.hide(image, waiting.time_s)
         self._annotate(image, waiting)
         self.drawn += 1
+        self._drawn_s = time.monotonic()
         self._wall.show(self.camera, image, waiting.time_s)
         self._segments.write(image, waiting.time_s)
 
@@ -295,12 +301,19 @@ class _Wall:
             self._fresh.clear()
         if not fresh:
             return
+        newest_s = max(time_s for _, time_s in latest.values())
+        latest = {name: shown for name, shown in latest.items() if newest_s - shown[1] <= GONE_S}
+        with self._lock:
+            for name in self._latest.keys() - latest.keys() - self._fresh:
+                del self._latest[name]
         sizes = {name: (image.shape[1], image.shape[0]) for name, (image, _) in sorted(latest.items())}
         if self._mosaic is None or sizes != self._sizes:
             self._mosaic, self._sizes, self._dimmed = Mosaic(sizes), sizes, set()
             fresh = latest
         now_s = max(time_s for _, time_s in latest.values())
         for name, (image, _) in fresh.items():
+            if name not in latest:
+                continue
             self._mosaic.show(name, image)
             self._dimmed.discard(name)
         for name, (_, shown_s) in latest.items():

@@ -75,8 +75,8 @@ class SegmentWriter:
             raise
 
     def close(self) -> None:
-        """Finish the segment at hand. Raises OutputError."""
-        writer, self._writer = self._writer, None
+        """Finish the segment at hand; a later picture begins another one. Raises OutputError."""
+        writer, self._writer, self._number = self._writer, None, None
         if writer is not None:
             writer.close()
 

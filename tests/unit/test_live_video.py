@@ -22,7 +22,9 @@ BOX = np.array([[40, 60, 80, 150]], np.float32)
 
 
 def tracks(*ids: int) -> Tracks:
-    boxes = np.concatenate([BOX + np.array([60 * n, 0, 60 * n, 0]) for n in range(len(ids))]) if ids else np.zeros((0, 4))
+    boxes = (
+        np.concatenate([BOX + np.array([60 * n, 0, 60 * n, 0]) for n in range(len(ids))]) if ids else np.zeros((0, 4))
+    )
     return Tracks(np.array(ids, np.int64), boxes.astype(np.float32), np.ones(len(ids), np.float32))
 
 
@@ -121,6 +123,22 @@ def test_the_mosaic_has_every_camera_to_the_end(tmp_path):
     shown = pictures(tmp_path / "mosaic")
     assert shown[-1].shape[1] == 480 and len(shown) >= 8
     assert all(shown[-1][60:190, x : x + 230].std() > 5 for x in (5, 245))
+
+
+def test_a_silent_camera_gets_its_file_finished_and_loses_its_tile(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.live_video.IDLE_S", 0.2)
+    with LiveVideo(tmp_path, Output(delay_s=0), lambda camera, track_id: None) as video:
+        video.add(frame("a", NOW), tracks())
+        video.add(frame("b", NOW), tracks())
+        time.sleep(1.5)  # a moment of the thread's own comes once a second
+        assert len(pictures(tmp_path / "a")) == 1
+        assert set(video._wall._sizes) == {"a", "b"}
+        for n in range(2):
+            video.add(frame("b", NOW + 700 + n), tracks())
+            time.sleep(0.4)
+        assert set(video._wall._sizes) == {"b"}
+        video.add(frame("a", NOW + 702), tracks())
+    assert len(pictures(tmp_path / "a")) == 2 and len(list((tmp_path / "a").iterdir())) == 2
 
 
 def test_ids_follow_corrections_and_forget_the_oldest():

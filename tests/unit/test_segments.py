@@ -49,6 +49,16 @@ def test_old_segments_are_removed_and_nothing_else(tmp_path):
     assert not (folder / name_of(NOW - 35)).exists() and (folder / name_of(NOW)).exists()
 
 
+def test_a_camera_that_pauses_gets_a_file_of_its_own_after_it(tmp_path):
+    writer = SegmentWriter(tmp_path, segment_s=60)
+    writer.write(PICTURE, NOW)
+    writer.close()
+    assert times_in(tmp_path / name_of(NOW)) == [0.0]  # finished, while the run goes on
+    writer.write(PICTURE, NOW + 30)
+    writer.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name_of(NOW), name_of(NOW + 30)]
+
+
 def test_a_run_started_again_writes_over_nothing(tmp_path):
     for _ in range(3):
         writer = SegmentWriter(tmp_path, segment_s=10)
