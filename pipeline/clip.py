@@ -26,7 +26,8 @@ from pipeline.movements import stays
 from pipeline.redraw import sources_of
 from pipeline.run_folder import finished_run
 from pipeline.seeking import read_between
-from pipeline.sources import Source
+from pipeline.segments import segments_of
+from pipeline.sources import Frame, Source
 from pipeline.tracks_table import read_assignments, read_tracks
 from pipeline.video import VideoWriter
 from st_model.ledger import aliases
@@ -98,14 +99,14 @@ def make_clip(
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic(out) as temporary, VideoWriter(temporary) as writer:
         for number, scene in enumerate(scenes):
-            source = cuts[scene.camera]
+            own = cuts[scene.camera][0].camera == _OWN
             progress = _Progress(person, scenes, number, size)
             if number:
                 clip_s = _write_card(writer, progress, clip_s)
-            hider = None if source.camera == _OWN else hidden[scene.camera]
-            artist = None if source.camera == _OWN else _Artist(person, boxes.get(scene.camera, []), scene)
+            hider = None if own else hidden[scene.camera]
+            artist = None if own else _Artist(person, boxes.get(scene.camera, []), scene)
             last_s = None
-            for frame in read_between(replace(source, camera=scene.camera), scene.begin_s, scene.end_s):
+            for frame in _read(cuts[scene.camera], scene):
                 clip_s += min(frame.time_s - last_s, 1.0) if last_s is not None else 0.0
                 last_s = frame.time_s
                 image = frame.image if frame.image.flags.writeable else frame.image.copy()
@@ -117,8 +118,8 @@ def make_clip(
             done_s += scene.end_s - scene.begin_s
         if writer.first_s is None:
             raise ClipError(f"{run_dir}: no picture of P{person} could be read")
-    own = tuple(sorted(name for name, source in cuts.items() if source.camera == _OWN))
-    return Clip(out, person, tuple(scenes), clip_s, own)
+    from_videos = tuple(sorted(name for name, sources in cuts.items() if sources[0].camera == _OWN))
+    return Clip(out, person, tuple(scenes), clip_s, from_videos)
 
 
 def scenes_of(table: pa.Table, person: int) -> list[Scene]:
@@ -144,17 +145,31 @@ _OWN = "\0own video"
 """Camera of a Source that is a video of the run: everything is drawn on it already."""
 
 
-def _cuts(run_dir: Path, cameras: Sequence[str]) -> dict[str, Source]:
-    """Camera -> what to cut from. Raises ClipError when there is neither the source nor a video of the run."""
+def _read(sources: Sequence[Source], scene: Scene) -> Iterator[Frame]:
+    """The scene's frames from what there is to cut from: one file, or segments that follow each other."""
+    for source, after in zip(sources, [*sources[1:], None], strict=True):
+        end_s = min(scene.end_s, after.start_s - 1e-3) if after else scene.end_s
+        begin_s = scene.begin_s if len(sources) == 1 else max(scene.begin_s, source.start_s)
+        if begin_s < end_s:
+            yield from read_between(replace(source, camera=scene.camera), begin_s, end_s)
+
+
+def _cuts(run_dir: Path, cameras: Sequence[str]) -> dict[str, list[Source]]:
+    """Camera -> what to cut from, in order of time.
+
+    Raises ClipError when there is neither the source nor a video of the run.
+    """
     sources = {source.camera: source for source in sources_of(run_dir)}
     starts_s = read_facts(run_dir).get("video_start_s") or {}
-    found = {}
+    found: dict[str, list[Source]] = {}
     for camera in cameras:
         source, video = sources.get(camera), run_dir / "video" / f"{camera}.mp4"
         if source is not None and Path(source.uri.removeprefix("file://")).is_file():
-            found[camera] = source
+            found[camera] = [source]
+        elif segments := segments_of(run_dir / "video" / camera):
+            found[camera] = [Source(_OWN, str(path), start_s=begin_s) for begin_s, path in segments]
         elif video.is_file() and camera in starts_s:
-            found[camera] = Source(_OWN, str(video), start_s=float(starts_s[camera]))
+            found[camera] = [Source(_OWN, str(video), start_s=float(starts_s[camera]))]
         else:
             where = f"its source {source.label}" if source else "its source"
             raise ClipError(f"camera {camera}: neither {where} nor {video} is there to cut from")

@@ -20,6 +20,7 @@ from pipeline.report_learnt import calibration_of, tables_of
 from pipeline.report_numbers import Floats, bin_width_s, flows, mean_in_view, medians_by_bin, most_in_view, numbered
 from pipeline.report_why import whys_of
 from pipeline.run_folder import finished_run
+from pipeline.segments import segments_of
 from pipeline.site_order import with_numbers
 from st_model.ledger import standing
 
@@ -173,16 +174,24 @@ def _corrections(run_dir: Path, zero_s: float) -> list[dict[str, Any]]:
 
 
 def _videos(run_dir: Path, facts: dict[str, Any], cameras: Sequence[str], zero_s: float) -> dict[str, Any]:
-    """Name -> file below the run folder, and the page's time (hundredths) of its first picture."""
+    """Name -> [file below the run folder, the page's time (hundredths) of its first picture], in order of time: one
+    file of a camera that was read from a file, the segments of a live one.
+    """
     begun, health = _section(facts, "video_start_s"), _section(facts, "cameras")
     firsts = {n: h["first_s"] for n, h in health.items() if isinstance(h, dict) and h.get("first_s") is not None}
     if firsts:
         begun = {"mosaic": min(firsts.values()), **firsts, **begun}
-    return {
-        name: {"file": f"video/{name}.mp4", "start": round(100 * (float(begun.get(name, zero_s)) - zero_s))}
-        for name in ["mosaic", *cameras]
-        if (run_dir / "video" / f"{name}.mp4").is_file()
-    }
+    found = {}
+    for name in ["mosaic", *cameras]:
+        parts = [(begin_s, path) for begin_s, path in segments_of(run_dir / "video" / name)]
+        if (run_dir / "video" / f"{name}.mp4").is_file():
+            parts.append((float(begun.get(name, zero_s)), run_dir / "video" / f"{name}.mp4"))
+        if parts:
+            found[name] = [
+                [path.relative_to(run_dir).as_posix(), round(100 * (begin_s - zero_s))]
+                for begin_s, path in sorted(parts)
+            ]
+    return found
 
 
 def _crops(run_dir: Path, cameras: Sequence[str]) -> dict[str, str]:

@@ -39,6 +39,12 @@ def begin_of(path: Path) -> float | None:
     return datetime.strptime(found[1], _TIME).replace(tzinfo=UTC).timestamp() if found else None
 
 
+def segments_of(folder: Path) -> list[tuple[float, Path]]:
+    """(site time of the begin, to the second; path) of every segment in a camera's folder, in order of time."""
+    files = folder.glob("*.mp4") if folder.is_dir() else ()
+    return sorted((begin_s, path) for path in files if (begin_s := begin_of(path)) is not None)
+
+
 class SegmentWriter:
     """Writes the pictures of one camera into segments.
 

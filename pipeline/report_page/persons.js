@@ -76,19 +76,17 @@ list.addEventListener("keydown", (event) => {
 const card = byId("card");
 
 function openCard(p, stay = -1) {
-  const about = summary[p], screen = data.videos.mosaic || Object.values(data.videos)[0] ? el("video", { controls: "", preload: "metadata", playsinline: "", hidden: "" }) : null;
-  const play = (video, hundredths) => {
-    const at = Math.max(0, (hundredths - video.start) / 100);
+  const about = summary[p];
+  const screen = Object.keys(data.videos).length ? el("video", { controls: "", preload: "metadata", playsinline: "", hidden: "" }) : null;
+  const play = (address) => {
     screen.hidden = false;
-    screen.src = encodeURI(video.file) + "#t=" + at.toFixed(2);
+    screen.src = address;
     screen.play().catch(() => {});
     screen.scrollIntoView({ block: "nearest" });
   };
   const link = (name, hundredths) => {
-    const video = data.videos[name];
-    if (!video) return null;
-    const at = Math.max(0, (hundredths - video.start) / 100).toFixed(2);
-    return el("a", { href: encodeURI(video.file) + "#t=" + at, onclick: (event) => { if (!event.ctrlKey && !event.metaKey) { event.preventDefault(); play(video, hundredths); } } }, name);
+    const address = momentOf(name, hundredths);
+    return address && el("a", { href: address, onclick: (event) => { if (!event.ctrlKey && !event.metaKey) { event.preventDefault(); play(address); } } }, name);
   };
   const path = el("ol", { class: "path" });
   let before = -1;
@@ -124,6 +122,14 @@ function openCard(p, stay = -1) {
 
 card.addEventListener("close", () => { card.querySelector("video")?.pause(); history.replaceState(null, "", "#"); box.focus({ preventScroll: true }); });
 card.addEventListener("click", (event) => { if (event.target === card && event.clientX < card.getBoundingClientRect().left) card.close(); });
+
+/** Address of a moment in a video of the run; of several files the one that has begun by then. */
+function momentOf(name, hundredths) {
+  const files = data.videos[name];
+  if (!files) return null;
+  const [file, start] = files.findLast((one) => one[1] <= hundredths) || files[0];
+  return file.split("/").map(encodeURIComponent).join("/") + "#t=" + Math.max(0, (hundredths - start) / 100).toFixed(2);
+}
 
 function correctionWords(c) {
   const what = c.kind === "merge" ? `P${c.from} was found to be P${c.into}` : `${c.stays.map((stay) => stay.join(":")).join(", ")} was taken from P${c.from} and is P${c.into}`;

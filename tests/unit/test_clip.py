@@ -134,6 +134,21 @@ def test_without_the_sources_the_videos_of_the_run_are_cut(site, tmp_path):
     assert not (tmp_path / "q.mp4").exists()
 
 
+def test_a_live_camera_is_cut_from_its_segments(site, tmp_path):
+    run_dir, sources = site
+    Path(sources[1].uri).unlink()
+    for begin_s in (10, 13):  # the stay in `b` goes from 12 to 13.9 s
+        path = run_dir / "video" / "b" / f"1970-01-01T00-00-{begin_s}Z.mp4"
+        with VideoWriter(path) as writer:
+            for n in range(30):
+                writer.write(np.full((HEIGHT, WIDTH, 3), grey_at(10 * (begin_s - 2) + n), np.uint8), n / HZ)
+    done = make_clip(run_dir, "P2", tmp_path / "p2.mp4")
+    assert done.from_videos == ("b",)
+    greys = [round(image[BAR_PX + 20, 300].mean()) for _, image in decoded(done.path)]
+    scene = greys[-31:]  # from 11.4 to 14.5 s, over the border of two segments
+    assert scene == pytest.approx([grey_at(n) for n in range(125 - 30, 126)], abs=4)
+
+
 def test_crops_are_kept_only_when_asked_and_shown_in_the_report(site):
     run_dir, sources = site
     assert identrix("report", run_dir).exit_code == 0 and not (run_dir / "crops").exists()

@@ -110,9 +110,14 @@ def test_videos_are_linked_by_their_own_time(run_dir):
     for name in ("1", "mosaic"):
         (run_dir / "video" / f"{name}.mp4").touch()
     write_json_atomic(run_dir / "run.json", {"cameras": {"1": {"first_s": -3.0}}, "video_start_s": {"mosaic": 1.5}})
+    live = run_dir / "video" / "<b>"
+    live.mkdir()
+    for name in ("1970-01-01T00-01-00Z.mp4", "1970-01-01T00-00-10Z.mp4", "notes.mp4"):
+        (live / name).touch()
     assert report_data(run_dir)["videos"] == {
-        "mosaic": {"file": "video/mosaic.mp4", "start": 150},
-        "1": {"file": "video/1.mp4", "start": -300},
+        "mosaic": [["video/mosaic.mp4", 150]],
+        "1": [["video/1.mp4", -300]],
+        "<b>": [["video/<b>/1970-01-01T00-00-10Z.mp4", 1000], ["video/<b>/1970-01-01T00-01-00Z.mp4", 6000]],
     }
 
 
