@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from pipeline.counterfactual import chosen_of, weights_at
 from pipeline.errors import code_of
 from pipeline.explain import ExplainedDecision, changed_words
 from pipeline.journal import read_decisions, read_facts
+from pipeline.parts import parts_of
 from pipeline.plots import median_delay_s
+from pipeline.run_edit import RunLog, read_log
 from st_model.ledger import StayKey
 from st_model.sightings import Candidate, Decision
 from st_model.transitions import TransitionTables
@@ -43,6 +46,12 @@ class RunEntry:
     path: Path
     state: str
     says: str
+
+    @property
+    def name(self) -> str:
+        """The folder's name; a part of a long run has its run's before it."""
+        parts = self.path.parent.name == "parts"
+        return f"{self.path.parent.parent.name}/{self.path.name}" if parts else self.path.name
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,7 @@ def runs_of(folder: Path) -> list[RunEntry]:
     if not folder.is_dir():
         raise AppError(f"{folder}: no such folder; give a run folder, or the folder that runs are in")
     inside = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    inside += [part for path in (folder, *inside) for part in parts_of(path)]
     found = [path for path in (folder, *inside) if (path / "run.json").is_file() or (path / "journal").is_dir()]
     if not found:
         raise AppError(f"{folder}: there is no run in it; `identrix run` or `identrix demo` makes one")
@@ -118,7 +128,12 @@ def _entry(path: Path) -> RunEntry:
 
 
 def stays_table(run_dir: Path) -> list[dict[str, Any]]:
-    """The rows of stays.csv. Raises AppError when it is missing or damaged."""
+    """The rows of stays.csv (not to be changed). Raises AppError when it is missing or damaged."""
+    return _stays_at(run_dir, _stamp(run_dir))
+
+
+@lru_cache(maxsize=3)
+def _stays_at(run_dir: Path, stamp: tuple[int, ...]) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.csv as pacsv
 
@@ -399,10 +414,46 @@ def timeline_chart(stays: Sequence[dict[str, Any]], most: int = 60) -> dict[str,
     }
 
 
+def films_of(run_dir: Path) -> dict[str, Path]:
+    """Name -> video of a run, the mosaic first: `<camera>.mp4`, or the segments of a live run, newest first."""
+    folder = run_dir / "video"
+    found = {path.stem: path for path in sorted(folder.glob("*.mp4"))}
+    for path in sorted(folder.glob("*/*.mp4"), reverse=True):
+        found[f"{path.parent.name} {path.stem}"] = path
+    return dict(sorted(found.items(), key=lambda item: not item[0].startswith("mosaic")))
+
+
 def log_of(run_dir: Path) -> list[Decision]:
-    """The decisions of a run, finished or going. Raises JournalError."""
-    place = run_dir if (run_dir / "decisions.jsonl").is_file() else run_dir / "journal"
+    """The decisions of a run that goes on. Raises JournalError."""
+    place = run_dir / "journal" if (run_dir / "journal").is_dir() else run_dir
     return read_decisions(place / "decisions.jsonl")
+
+
+def log_now(run_dir: Path) -> RunLog:
+    """Decisions and corrections of a finished run; read again only when they have changed. Raises EditError,
+    JournalError.
+    """
+    return _log_at(run_dir, _stamp(run_dir))
+
+
+def ids_now(run_dir: Path) -> dict[StayKey, tuple[int, float]]:
+    """(camera, track_id) -> (global id, probability) of a finished run, as they are now; as `log_now`."""
+    return _ids_at(run_dir, _stamp(run_dir))
+
+
+def _stamp(run_dir: Path) -> tuple[int, ...]:
+    files = [run_dir / name for name in ("decisions.jsonl", "corrections.jsonl", "assignments.csv", "stays.csv")]
+    return tuple(n for f in files if f.is_file() for n in (f.stat().st_mtime_ns, f.stat().st_size))
+
+
+@lru_cache(maxsize=3)
+def _log_at(run_dir: Path, stamp: tuple[int, ...]) -> RunLog:
+    return read_log(run_dir)
+
+
+@lru_cache(maxsize=3)
+def _ids_at(run_dir: Path, stamp: tuple[int, ...]) -> dict[StayKey, tuple[int, float]]:
+    return _log_at(run_dir, stamp).ids
 
 
 def on_site_now(decisions: Sequence[Decision], most: int = 20) -> list[dict[str, Any]]:
@@ -422,25 +473,3 @@ def on_site_now(decisions: Sequence[Decision], most: int = 20) -> list[dict[str,
 def in_one_line(error: BaseException) -> str | None:
     """What to show for an error that a user can mend; None for a bug."""
     return str(error) if code_of(error) is not None else None
-
-
-__all__ = [
-    "AppError",
-    "CandidateRow",
-    "PersonRow",
-    "RunEntry",
-    "candidate_rows",
-    "delay_chart",
-    "ends_of",
-    "headline",
-    "hex_colour",
-    "in_one_line",
-    "log_of",
-    "nats_chart",
-    "on_site_now",
-    "persons_of",
-    "runs_of",
-    "stays_table",
-    "timeline_chart",
-    "why_lines",
-]

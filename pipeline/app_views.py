@@ -17,7 +17,7 @@ from pipeline import app_data as data
 from pipeline.annotate import clock_text
 from pipeline.audit import audit, audit_path
 from pipeline.journal import read_facts
-from pipeline.run_edit import read_log, site_config, version_of
+from pipeline.run_edit import site_config, version_of
 
 STYLE = """<style>
 .block-container { padding-top: 2.6rem; }
@@ -40,7 +40,7 @@ PERSON_COLUMNS = {
 def show(st: Any, runs: Sequence[data.RunEntry], user: str) -> None:
     """The whole page for somebody who may see it."""
     wanted = st.query_params.get("run")
-    names = [entry.path.name for entry in runs]
+    names = [entry.name for entry in runs]
     with st.sidebar:
         st.markdown("## Identrix")
         chosen = st.selectbox("Run", names, index=names.index(wanted) if wanted in names else 0, key="run")
@@ -98,17 +98,17 @@ def _overview(st: Any, run: Path, user: str) -> None:
 def _videos(st: Any, run: Path) -> None:
     from pipeline.redraw import is_stale
 
-    films = sorted((run / "video").glob("*.mp4"), key=lambda path: (path.stem != "mosaic", path.stem))
+    films = data.films_of(run)
     if not films:
         st.info("This run has no videos.")
         return
     left, right = st.columns([3, 1])
-    name = right.radio("Video", [path.stem for path in films], key="film")
+    name = (right.radio if len(films) < 8 else right.selectbox)("Video", list(films), key="film")
     moves = _handovers(run, name)
     at = right.selectbox("Go to", ["the beginning", *moves], key="at")
     if is_stale(run):
         right.warning("Ids were corrected since: the video shows the old ones (Corrections, Redraw).")
-    left.video(str(run / "video" / f"{name}.mp4"), start_time=max(moves.get(at, 0.0), 0.0), muted=True)
+    left.video(str(films[name]), start_time=max(moves.get(at, 0.0), 0.0), muted=True)
 
 
 def _handovers(run: Path, film: str) -> dict[str, float]:
@@ -145,6 +145,11 @@ def _going(st: Any, run: Path, user: str) -> None:
         else:
             st.caption("Nobody was decided on yet.")
 
+    films = list(data.films_of(run).items())[:2]
+    if films:
+        name, film = films[-1]  # the one before the newest, which is still being written
+        st.caption(name)
+        st.video(str(film), muted=True)
     st.fragment(now, run_every=2.0)()
 
 
@@ -230,8 +235,9 @@ def _why(st: Any, run: Path, user: str) -> None:
         return
     person = _choose_person(st, persons, "person_explained", "Why is this")
     _log_once(st, run, user, "app: explained", f"P{person}")
-    explanation = explain(run, f"P{person}")
-    decisions = data.log_of(run)
+    log = data.log_now(run)
+    decisions = log.decisions
+    explanation = explain(run, f"P{person}", (decisions, log.corrections))
     places = {(d.key, d.time_s, d.kind): n for n, d in enumerate(decisions)}
     ends = data.ends_of(decisions, stays)
     tables = _tables_of_run(run)
@@ -370,8 +376,8 @@ def _corrections(st: Any, run: Path, user: str) -> None:
     # A click is about the run as it was when this page was last drawn: refused when somebody was faster.
     how = corrections.How(by=user, version=st.session_state.get(f"seen {run}"))
     st.session_state[f"seen {run}"] = version_of(run)
-    log = read_log(run)
-    persons = sorted({i for i, _ in log.ids.values()})
+    log, ids = data.log_now(run), data.ids_now(run)
+    persons = sorted({i for i, _ in ids.values()})
     said = st.session_state.pop("said", None)
     if said:
         st.success(said)
@@ -393,7 +399,7 @@ def _corrections(st: Any, run: Path, user: str) -> None:
     st.subheader("A stay is somebody else's")
     left, middle, right, button = st.columns([1, 2, 2, 1], vertical_alignment="bottom")
     whose = left.selectbox("Person", persons, format_func=lambda p: f"P{p}", key="split_of")
-    keys = [f"{c}:{n}" for (c, n), (i, _) in sorted(log.ids.items()) if i == whose]
+    keys = [f"{c}:{n}" for (c, n), (i, _) in sorted(ids.items()) if i == whose]
     stays = middle.multiselect("Stays", keys, key="split_stays")
     new = "somebody new"
     into = right.selectbox("are", [new, *(f"P{p}" for p in persons if p != whose)], key="split_into")

@@ -66,13 +66,13 @@ class Explanation:
     stays: tuple[ExplainedStay, ...]
 
 
-def explain(folder: Path, who: str) -> Explanation:
+def explain(folder: Path, who: str, log: tuple[Sequence[Decision], Sequence[Correction]] | None = None) -> Explanation:
     """Explain a person (`12` or `P12`) or a stay (`lobby:7`) of a run or replay folder; a run may still be going.
 
-    A person's stays are those that hold the id at the end, and those that held it for a while. Raises ExplainError,
-    JournalError for a damaged file.
+    A person's stays are those that hold the id at the end, and those that held it for a while. `log`: decisions and
+    corrections, where they were read already. Raises ExplainError, JournalError for a damaged file.
     """
-    decisions, corrections = _log(folder)
+    decisions, corrections = (log[0], standing(log[1])) if log else _log(folder)
     ids = final_ids(decisions, corrections)
     alias = aliases(corrections)
     person = re.fullmatch(r"[Pp]?(\d+)", who.strip())
