@@ -37,11 +37,18 @@ def face_term(
     """
     if face is None:
         return 0.0
-    seen = [other for other in others if other is not None and other.shape == face.shape]
+    mean = mean_face(other for other in others if other is not None and other.shape == face.shape)
+    if mean is None:
+        return 0.0
+    return float(np.clip(calibration.log_odds(float(mean @ face)), -limit, limit))
+
+
+def mean_face(faces: Iterable[Vector | None]) -> Vector | None:
+    """Mean direction of the faces that are there, (F,) unit; None without one, or when they cancel."""
+    seen = [face for face in faces if face is not None]
     if not seen:
-        return 0.0
-    total = np.sum(seen, axis=0, dtype=np.float64)
+        return None
+    alike = [face for face in seen if face.shape == seen[-1].shape]  # another network may have been chosen since
+    total = np.sum(alike, axis=0, dtype=np.float64)
     length = float(np.linalg.norm(total))
-    if length < 1e-6:
-        return 0.0
-    return float(np.clip(calibration.log_odds(float(total @ face) / length), -limit, limit))
+    return None if length < 1e-6 else np.asarray(total / length, np.float32)

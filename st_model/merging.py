@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.special import expit, logit
 
+from st_model.faces import face_term, mean_face
 from st_model.gallery import Gallery, Identity, Stay
 from st_model.hypotheses import MatchSettings, transition_between, twice
 from st_model.ledger import Correction
@@ -65,7 +66,9 @@ def _best_partner(
     wanted = float(logit(settings.merge_at))
     share = new_share(identity.stays[0].camera, settings)
     prior = float(np.log1p(-share) - np.log(share) - np.log(max(len(gallery) - 1, 1)))
-    least = (wanted - c.b0 - prior - settings.merge_time) / c.g0
+    face = mean_face(s.face for s in identity.stays)
+    most_face = 0.0 if face is None else settings.face_limit
+    least = (wanted - c.b0 - prior - settings.merge_time - most_face) / c.g0
     best: tuple[int, float] | None = None
     for slot in np.flatnonzero((cosine >= least) & (gallery.ids > 0)):
         other_id = int(gallery.ids[slot])
@@ -76,6 +79,8 @@ def _best_partner(
         if chain is None:
             continue
         log_odds = c.g0 * float(cosine[slot]) + c.b0 + min(settings.g1 * chain, settings.merge_time) + prior
+        if face is not None:
+            log_odds += face_term(face, (s.face for s in other.stays), settings.face_calibration, settings.face_limit)
         if best is None or (log_odds, -other_id) > (best[1], -best[0]):
             best = other_id, log_odds
     return best

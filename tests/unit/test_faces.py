@@ -266,6 +266,27 @@ def test_faces_decide_where_bodies_cannot() -> None:
     assert repr(decision_from_json(to_json(said[-1]))) == repr(said[-1])
 
 
+def test_faces_speak_for_and_against_a_merge() -> None:
+    from st_model.appearance import raw_basis
+    from st_model.gallery import Gallery, Stay
+    from st_model.merging import find_merges
+
+    config = load_match_config({"reid": {"encoder": "stripes"}, "match": {"calibration": {"g0": 10.0, "b0": -9.0}}})
+    body, a, b = unit(np.ones(8)), unit(np.array([1.0, 0.1])), unit(np.array([0.1, 1.0]))
+
+    def merged(first: np.ndarray | None, second: np.ndarray | None) -> list[float]:
+        gallery = Gallery(raw_basis(config.match.calibration))
+        for n, face in ((1, first), (2, second)):
+            stay = Stay("a", n, 100.0 * n, 100.0 * n + 5, True, body, 3, face=face)
+            gallery.give(stay, n)
+            gallery.confirm(stay)
+        tables = TransitionTables(config.tables)
+        return [m.probability for m in find_merges(gallery, [1, 2], tables, config.match, lambda *_: 0.3, 300.0)]
+
+    assert merged(None, None) == merged(a, None) == merged(None, b) == merged(a, b) == []
+    assert merged(a, a)[0] > config.match.merge_at
+
+
 def test_a_matcher_that_is_stopped_goes_on_with_faces() -> None:
     from st_model.matcher import OnlineMatcher
 
