@@ -129,7 +129,7 @@ def short_training(work: Path) -> dict[str, float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the order of sums, and with it the figures, follow the number of threads
     try:
-        render_reid(work / "set", people=140)
+        render_reid(work / "set", people=100)
         _, row = trained(read_data(work / "set"), work / "train", 10)
     finally:
         torch.set_num_threads(threads)

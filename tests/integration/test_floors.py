@@ -38,6 +38,11 @@ def test_demo(tmp_path):
 
 
 @pytest.mark.slow
+def test_training(tmp_path):
+    hold("training", PARTS["training"](tmp_path, tmp_path))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["market_stream/osnet_msmt", "vcam_dev"])
 def test_real_people(part, data_dir: Path, tmp_path, request):
     folder = part.split("/")[0]
