@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
-import multiprocessing
-import os
 import pickle
 import subprocess
 import time
@@ -20,10 +17,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from processes import FORKS, logged
 from redis_servers import binary, wait_until_ready
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pipeline.match", "pipeline.worker", "pyarrow", "redis"])  # or each start takes seconds
 SITE = "played"
 LIMIT_S = 120.0
 
@@ -111,14 +107,6 @@ def decide(config_path: Path, name: str) -> None:
             time.sleep(0.05)
 
 
-def _logged(log: Path, work: Any, *arguments: Any) -> None:
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    logging.basicConfig(level=logging.INFO, force=True)
-    work(*arguments)
-
-
 @dataclass
 class PlayedSite:
     """The processes of a site in `folder`; a context manager that leaves none behind.
@@ -190,7 +178,7 @@ class PlayedSite:
         work: tuple[Any, ...] = (decide, self.config_path, f"{name}-{len(self.kills)}")
         if name in self.rows:
             work = (play, self.config_path, self.folder / f"{name}.pickle", self.folder / name, name, self.pause_s)
-        self.processes[name] = FORKS.Process(target=_logged, args=(self.folder / f"{name}.log", *work), daemon=True)
+        self.processes[name] = FORKS.Process(target=logged, args=(self.folder / f"{name}.log", *work), daemon=True)
         self.processes[name].start()
 
     def kill(self, name: str) -> None:

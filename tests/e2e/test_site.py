@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import os
 import signal
 import threading
 import urllib.request
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import jsonschema
@@ -18,6 +17,7 @@ import pytest
 import redis
 from door import ROOT, identrix
 from mqtt_broker import mqtt_broker
+from processes import ended, started
 from redis_servers import free_port, running, wait_for
 
 from pipeline.config import load_config
@@ -25,8 +25,6 @@ from pipeline.match import match
 from pipeline.worker import work
 
 INTERRUPTED = 130
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pipeline.match", "pipeline.worker", "pyarrow", "redis", "ultralytics.trackers", "av"])
 
 
 @pytest.fixture(scope="module")
@@ -138,43 +136,11 @@ def test_two_workers_and_a_matcher_give_what_one_run_gives(site, tmp_path, url, 
     assert {row["global_id"] for row in events} == set(stays(folders).values())
 
 
-def through_the_door(*arguments, log):
-    """The body of a process that is told to do a command."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    import run_pipeline
-
-    run_pipeline.app([str(argument) for argument in arguments])
-
-
-@contextmanager
-def started(tmp_path):
-    """Starts commands in processes of their own; none is left behind."""
-    processes = []
-
-    def start(*arguments):
-        process = FORKS.Process(target=through_the_door, args=arguments, kwargs={"log": tmp_path / "log"}, daemon=True)
-        process.start()
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.join()
-
-
-def ended(process, code, tmp_path, limit_s=100):
-    process.join(limit_s)
-    assert process.exitcode == code, (tmp_path / "log").read_text()
-
-
 def test_a_worker_and_the_matcher_are_killed_and_started_again(site, tmp_path, url):
     path = site()
     alone = tmp_path / "alone"
     assert identrix("run", "-c", path, "--site", "undisturbed", "--out", alone).exit_code == 0
-    with redis.Redis.from_url(url) as client, started(tmp_path) as start:
+    with redis.Redis.from_url(url) as client, started(tmp_path / "log") as start:
         progress = f"identrix:{{{load_config(path).site_name}}}:progress:main"
         first = start("match", "-c", path, "--name", "m1")
         second = start("match", "-c", path, "--name", "m2", "--until-ended")
@@ -185,7 +151,7 @@ def test_a_worker_and_the_matcher_are_killed_and_started_again(site, tmp_path, u
             process.join()
         again = start("worker", "-c", path, "--camera", "a", "--name", "wa", "--out", tmp_path / "wa")
         for process in (again, one[1], second):
-            ended(process, 0, tmp_path)
+            ended(process, 0, tmp_path / "log")
     folders = [tmp_path / "wa", tmp_path / "wb"]
     assert renamed(stays(folders)) == renamed(stays([alone]))
     assert boxes(folders[0], "a") == boxes(alone, "a")
@@ -194,7 +160,7 @@ def test_a_worker_and_the_matcher_are_killed_and_started_again(site, tmp_path, u
 
 def test_sigterm_ends_a_worker_with_complete_files_and_a_matcher_without_a_lock(site, tmp_path, url):
     path = site()
-    with redis.Redis.from_url(url) as client, started(tmp_path) as start:
+    with redis.Redis.from_url(url) as client, started(tmp_path / "log") as start:
         prefix = f"identrix:{{{load_config(path).site_name}}}:"
         matcher = start("match", "-c", path, "--name", "m")
         worker = start("worker", "-c", path, "--name", "w", "--out", tmp_path / "w")
@@ -204,7 +170,7 @@ def test_sigterm_ends_a_worker_with_complete_files_and_a_matcher_without_a_lock(
         assert worker.exitcode in (0, INTERRUPTED), (tmp_path / "log").read_text()  # 0: it was over by then
         assert (tmp_path / "w" / "tracks.csv").is_file() and not (tmp_path / "w" / "journal").exists()
         os.kill(matcher.pid, signal.SIGTERM)
-        ended(matcher, 0, tmp_path)
+        ended(matcher, 0, tmp_path / "log")
         assert client.get(f"{prefix}lease:main") is None
         assert client.hgetall(f"{prefix}members") == {}
 
