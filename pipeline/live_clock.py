@@ -166,14 +166,14 @@ def sort_heap(stamps_s: Sequence[float | None], last_arrival_s: float) -> list[t
     >>> sort_heap([None, 5.0, 5.5, 6.0], 100.0)
     [(4.5, 98.5), (5.0, 99.0), (5.5, 99.5), (6.0, 100.0)]
     """
-    known = [stamp for stamp in stamps_s if stamp is not None]
-    steps_s = [later - earlier for earlier, later in itertools.pairwise(known) if later > earlier]
     stamps = list(stamps_s)
-    if steps_s and stamps[0] is None and stamps[1] is not None:
-        stamps[0] = stamps[1] - statistics.median(steps_s)
+    known = sorted(stamp for stamp in stamps if stamp is not None)  # packets come in the order of decoding
+    steps_s = [later - earlier for earlier, later in itertools.pairwise(known) if later > earlier]
+    if steps_s and stamps[0] is None:
+        stamps[0] = known[0] - statistics.median(steps_s)
     sorted_, before_s = [], last_arrival_s
     for stamp_s in reversed(stamps):
         if stamp_s is not None:
-            before_s = min(before_s, last_arrival_s - max(known[-1] - stamp_s, 0.0))
+            before_s = last_arrival_s - (known[-1] - stamp_s)
         sorted_.append((stamp_s, before_s))
     return sorted_[::-1]

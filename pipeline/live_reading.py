@@ -143,6 +143,8 @@ def _packets(
                     continue
                 sorted_ = sort_heap([_stamp(p) for p in heap], time.time() - waited_s) if heap else []
                 for waiting, (stamp_s, arrival_s) in zip(heap, sorted_, strict=True):
+                    if waiting.pts is None and stamp_s is not None:  # the decoder hands it on to the picture
+                        waiting.pts = round(stamp_s / waiting.time_base)
                     yield arrival_s, waiting, stamp_s
                 heap = None
             yield time.time(), packet, _stamp(packet)
@@ -180,7 +182,7 @@ def _pictures(
             continue  # mud: the next key frame is near
         to_bgr.look_at(frame)
         own = frame.pts if frame.pts is not None else frame.dts
-        own_s = stamp_s if own is None else float(own * frame.time_base)
+        own_s = None if own is None else float(own * frame.time_base)
         # A decoder that reorders gives the picture of an earlier packet: its sender time is as much earlier.
         behind_s = 0.0 if own_s is None or stamp_s is None else stamp_s - own_s
         yield LivePicture(arrival_s, own_s, None if sent_s is None else sent_s - behind_s, partial(to_bgr, frame))

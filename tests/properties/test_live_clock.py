@@ -126,6 +126,18 @@ def test_what_lay_in_a_heap_is_put_apart():
     assert sort_heap([None], NOW) == [(None, NOW)] and sort_heap([3.0], NOW) == [(3.0, NOW)]
 
 
+def test_a_heap_of_pictures_that_refer_to_later_ones():
+    """Packets in the order of decoding, I P B B P B B ...; the first has no stamp."""
+    order = [0, 3, 1, 2, 6, 4, 5]
+    heap = sort_heap([None, *(7.0 + n / 10 for n in order[1:])], NOW)
+    stamps = [stamp_s for stamp_s, _ in heap]
+    assert stamps == pytest.approx([7.0 + n / 10 for n in order])
+    clock = LiveClock()
+    shown = sorted(heap)  # as a decoder gives them out
+    times = [clock.time_of(arrival_s, stamp_s, None) for stamp_s, arrival_s in shown]
+    assert np.array(times) - NOW == pytest.approx(np.arange(-6, 1) / 10, abs=1e-6) and clock.jumps == 0
+
+
 def test_pictures_without_stamps_are_timed_by_arrival():
     clock = LiveClock()
     assert [clock.time_of(NOW + n, None, None) - NOW for n in range(4)] == [0, 1, 2, 3]
