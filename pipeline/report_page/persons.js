@@ -120,7 +120,7 @@ function openCard(p, stay = -1) {
   card.querySelector("li.on")?.scrollIntoView({ block: "nearest" });
 }
 
-card.addEventListener("close", () => { card.querySelector("video")?.pause(); history.replaceState(null, "", "#"); box.focus({ preventScroll: true }); });
+card.addEventListener("close", () => { card.querySelector("video")?.pause(); history.replaceState(null, "", "#"); if (document.activeElement === document.body) box.focus({ preventScroll: true }); });
 card.addEventListener("click", (event) => { if (event.target === card && event.clientX < card.getBoundingClientRect().left) card.close(); });
 
 /** Address of a moment in a video of the run; of several files the one that has begun by then. */
