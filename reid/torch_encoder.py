@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reid.batching import Array, Batches
 from reid.cards import Card
-from reid.encoders import EncoderError, Preprocessing, Speed, one_vector_each, resized, unit_rows
+from reid.encoders import EncoderError, Preprocessing, Speed, one_vector_each, probe_crops, resized, unit_rows
 
 
 class TorchEncoder:
@@ -45,6 +45,17 @@ class TorchEncoder:
         self._batches = Batches(name, self._run, free=torch.cuda.empty_cache if on_gpu else lambda: None)
         self.name = name
         self.dim = network.dim
+        try:
+            first = self._batches(resized(probe_crops(), self._preprocessing))
+        except EncoderError:
+            raise
+        except Exception as error:
+            if not speed.compile:
+                raise
+            reason = (str(error).strip().splitlines() or [repr(error)])[0][:160]
+            message = f"{name}: torch.compile does not work here, leave reid.compile out: {reason}"
+            raise EncoderError(message) from error
+        unit_rows(first, name)  # NaN is said now, not in the middle of a run
 
     def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         if not crops:

@@ -137,6 +137,42 @@ def test_half_precision_needs_a_gpu(small: Path) -> None:
         load_encoder("small", small, speed=Speed(half=True))
 
 
+def test_compiling_goes_through_torch_compile_or_says_that_it_cannot(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real compiling takes minutes on a busy machine: the benchmark does that."""
+    asked: list[dict] = []
+
+    def compiled(network, **options):
+        asked.append(options)
+        return network
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    np.testing.assert_array_equal(
+        load_encoder("small", small, speed=Speed(compile=True))(noise(2)), load_encoder("small", small)(noise(2))
+    )
+    assert asked == [{"dynamic": True}]
+
+    def broken(network, **options):
+        def run(images):
+            raise RuntimeError("InvalidCxxCompiler: no working C++ compiler\nmore")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(EncoderError, match=r"small: torch\.compile does not work here, leave reid\.compile out: Inv"):
+        load_encoder("small", small, speed=Speed(compile=True))
+
+
+def test_a_torch_network_that_gives_nan_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = DualBackboneNet(SMALL)
+    torch.nn.init.constant_(network.head.bias, float("nan"))
+    save(network, tmp_path / "nan.safetensors")
+    with pytest.raises(EncoderError, match="not finite"):
+        load_encoder("nan", tmp_path / "nan.safetensors")
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("half", [False, True])
 def test_a_gpu_agrees_with_the_cpu(small: Path, half: bool) -> None:
