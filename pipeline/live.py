@@ -62,6 +62,8 @@ class LiveCameras:
         self.settings = settings or LiveSettings()
         self.health: dict[str, CameraHealth] = {}
         self._changed = threading.Condition()
+        self.clock_s = 0.0
+        """What to add to this machine's clock to have the site's."""
         self._order = LiveOrder(spare_frames)
         self._readers: dict[str, _Reader] = {}
         self._gone: list[threading.Thread] = []
@@ -161,7 +163,7 @@ class LiveCameras:
                 while self._running.is_set() and not frames:
                     now_s = time.monotonic()
                     sending = [n for n, reader in self._readers.items() if reader.state.phase == "live"]
-                    frames = self._order.pop(sending, now_s, time.time())
+                    frames = self._order.pop(sending, now_s, time.time() + self.clock_s)
                     for name in self._order.late:
                         live_health(self.health[name]).late += self._order.late[name]
                     self._order.late.clear()
@@ -170,7 +172,7 @@ class LiveCameras:
                         for reader in self._readers.values():
                             reader.tick()
                         if not frames:
-                            self._order.quiet(time.time() - self._order.held_s)
+                            self._order.quiet(time.time() + self.clock_s - self._order.held_s)
                             break
                     if not frames:
                         held_s = self._order.wait_s(now_s)

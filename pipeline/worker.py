@@ -121,9 +121,8 @@ def work(
         write_json_atomic(folder / "run.json", {**describe(config, engines, {}), "interrupted": True})
         again = left_open(folder) if live else []
         known = _known(folder) if live else ()
-        if live:
-            offset_s = clock_offset_s(anywhere)
-            sources = [replace(source, offset_s=source.offset_s + offset_s) for source in sources]
+        offset_s = clock_offset_s(anywhere) if live else 0.0
+        sources = [replace(source, offset_s=source.offset_s + offset_s) for source in sources]
         journal = stack.enter_context(RunJournal(folder))
         by_name = {camera.name: camera for camera in config.cameras}
         speakers = {
@@ -151,9 +150,9 @@ def work(
                 journal.sighting(closing)
                 site.say(Said([closing], closing.emitted_s), at_once=True)
         watching = Watching(config, watched, engines, session.track_ids().__next__, journal, clock)
-        together: Any = stack.enter_context(
-            LiveCameras(sources, config.live) if live else reading.read_together(sources)
-        )
+        reader: Any = LiveCameras(sources, config.live) if live else reading.read_together(sources)
+        reader.clock_s = offset_s
+        together = stack.enter_context(reader)
         site.health = together.health
         beat = stack.enter_context(Beat(anywhere, "worker", lambda: _facts(site, watching)))
         watching.on_batch = metrics.batch
