@@ -104,7 +104,7 @@ KNOWN_MODELS: tuple[Model, ...] = (
                 "e78604f4ccda49b8f41cd0f8f7303800ce75d2361895ebb0729513c1bf53d277",
             ),
         ),
-        ("osnet_x0_25_msmt17.onnx",),
+        ("osnet_x0_25_msmt17.onnx", "osnet_x0_25_msmt17.pth"),
         aliases=("osnet",),
     ),
     Model(

@@ -192,6 +192,16 @@ def test_osnet_of_torchreid_agrees_with_its_export(models_dir: Path) -> None:
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+def test_osnet_is_found_by_its_name_as_a_checkpoint_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.weights import resolve
+
+    (tmp_path / "osnet_x0_25_msmt17.pth").write_bytes(b"x")
+    monkeypatch.setenv("IDENTRIX_MODELS", str(tmp_path))
+    assert resolve("osnet") == tmp_path / "osnet_x0_25_msmt17.pth"
+    (tmp_path / "osnet_x0_25_msmt17.onnx").write_bytes(b"x")
+    assert resolve("osnet") == tmp_path / "osnet_x0_25_msmt17.onnx"
+
+
 @pytest.mark.parametrize("widths", [[16, 64, 96, 128], [32, 128, 192, 256]])
 def test_osnet_reads_its_widths_from_the_checkpoint(tmp_path: Path, widths: list[int]) -> None:
     torch.manual_seed(0)
