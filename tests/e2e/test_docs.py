@@ -16,7 +16,7 @@ from typer._click.exceptions import UsageError
 import run_pipeline
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-RUN = ("README.md",)
+RUN = ("README.md", "docs/tutorial.md")
 """Documents whose commands are run; each starts in a folder that holds lobby.mp4 and exit.mp4 and nothing else."""
 NOT_RUN = {
     r"make (demo|test|setup)\b": "sets up a machine: .ci/run does it",
