@@ -157,11 +157,14 @@ class LiveClock:
         return time_s
 
 
-def sort_heap(stamps_s: Sequence[float | None], last_arrival_s: float) -> list[tuple[float | None, float]]:
+def sort_heap(
+    stamps_s: Sequence[float | None], last_arrival_s: float, period_s: float = 0.04
+) -> list[tuple[float | None, float]]:
     """(stamp, arrival) of pictures that lay in a heap because they came while the stream was being opened.
 
     The last came at `last_arrival_s`; the others are put before it as their stamps say. A first picture without a
-    stamp (as libav gives it for RTP) gets the one that must have been its.
+    stamp (as libav gives it for RTP) gets the one that must have been its; `period_s` is the distance of pictures where
+    the stamps do not tell.
 
     >>> sort_heap([None, 5.0, 5.5, 6.0], 100.0)
     [(4.5, 98.5), (5.0, 99.0), (5.5, 99.5), (6.0, 100.0)]
@@ -169,8 +172,8 @@ def sort_heap(stamps_s: Sequence[float | None], last_arrival_s: float) -> list[t
     stamps = list(stamps_s)
     known = sorted(stamp for stamp in stamps if stamp is not None)  # packets come in the order of decoding
     steps_s = [later - earlier for earlier, later in itertools.pairwise(known) if later > earlier]
-    if steps_s and stamps[0] is None:
-        stamps[0] = known[0] - statistics.median(steps_s)
+    if known and stamps[0] is None:
+        stamps[0] = known[0] - (statistics.median(steps_s) if steps_s else period_s)
     sorted_, before_s = [], last_arrival_s
     for stamp_s in reversed(stamps):
         if stamp_s is not None:

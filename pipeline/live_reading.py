@@ -119,6 +119,7 @@ def _packets(
     import av
 
     heap: list[Any] | None = []
+    period_s = 1.0 / (info_of(stream, container).fps or 25.0)
     packets = container.demux(stream)
     try:
         while True:
@@ -141,7 +142,7 @@ def _packets(
                 if waited_s < _HEAP_STEP_S and len(heap) < _HEAP_MOST:
                     heap.append(packet)
                     continue
-                sorted_ = sort_heap([_stamp(p) for p in heap], time.time() - waited_s) if heap else []
+                sorted_ = sort_heap([_stamp(p) for p in heap], time.time() - waited_s, period_s) if heap else []
                 for waiting, (stamp_s, arrival_s) in zip(heap, sorted_, strict=True):
                     if waiting.pts is None and stamp_s is not None:  # the decoder hands it on to the picture
                         waiting.pts = round(stamp_s / waiting.time_base)

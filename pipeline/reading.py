@@ -266,9 +266,10 @@ def video_stream(source: Source, container: Any) -> Any:
     streams = [s for s in container.streams.video if container.format.name != "tty"]
     streams = [s for s in streams if not s.disposition & av.stream.Disposition.attached_pic]  # the cover of a song
     if not streams:
+        advice = "Let the camera send pictures" if source.live else _GIVE_A_VIDEO
         if container.streams.audio:
-            raise NotAVideo(line(source, "has sound but no pictures", _GIVE_A_VIDEO))
-        raise NotAVideo(line(source, "holds no pictures", _GIVE_A_VIDEO))
+            raise NotAVideo(line(source, "has sound but no pictures", advice))
+        raise NotAVideo(line(source, "holds no pictures", advice))
     return max(streams, key=lambda s: (s.width or 0) * (s.height or 0))
 
 

@@ -123,6 +123,7 @@ def test_what_lay_in_a_heap_is_put_apart():
     heap = sort_heap([None, *(7.1 + n / 10 for n in range(9))], NOW)
     times = [clock.time_of(arrival_s, stamp_s, None) for stamp_s, arrival_s in heap]
     assert np.array(times) - NOW == pytest.approx(np.arange(-9, 1) / 10, abs=1e-6)
+    assert sort_heap([None, 3.0], NOW, period_s=0.5) == [(2.5, NOW - 0.5), (3.0, NOW)]
     assert sort_heap([None], NOW) == [(None, NOW)] and sort_heap([3.0], NOW) == [(3.0, NOW)]
 
 
