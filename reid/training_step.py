@@ -108,7 +108,7 @@ def backward(
     logits = torch.cat([out[1] for out in first]).float().requires_grad_()
     total, values = loss_of(embeddings, logits, people, classes, losses)
     _go_back(total)
-    slopes = zip(embeddings.grad.tensor_split(pieces), _slope(logits).tensor_split(pieces), strict=True)  # type: ignore[union-attr]
+    slopes = zip(_slope(embeddings).tensor_split(pieces), _slope(logits).tensor_split(pieces), strict=True)
     for n, (chunk, (at_embedding, at_logits)) in enumerate(zip(chunks, slopes, strict=True)):
         last = n == pieces - 1
         # Processes exchange gradients once, with the last micro-batch.
@@ -125,8 +125,9 @@ def _go_back(loss: Any) -> None:
     loss.backward()
 
 
-def _slope(logits: Tensor) -> Tensor:
-    return torch.zeros_like(logits) if logits.grad is None else logits.grad
+def _slope(leaf: Tensor) -> Tensor:
+    """The gradient at what a loss may not have looked at."""
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
 def _gathered(embeddings: Tensor, people: Tensor) -> tuple[Tensor, Tensor]:

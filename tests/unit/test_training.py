@@ -63,14 +63,14 @@ def same(one: object, other: object) -> bool:
 # Gradients
 
 
-def gradients(trainee: Trainee, **options: object) -> tuple[list, dict]:
+def gradients(trainee: Trainee, losses: Losses = Losses(1.0, 0.5, 0.25), **options: object) -> tuple[list, dict]:
     generator = torch.Generator().manual_seed(2)
     images = torch.randint(0, 256, (8, 3, 64, 32), dtype=torch.uint8, generator=generator)
     people = torch.tensor([4, 4, 7, 7, 9, 9, 1, 1])
     classes = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
     trainee.zero_grad()
-    values = backward(trainee, images, people, classes, Losses(1.0, 0.5, 0.25), **options)
-    return [p.grad.clone() for p in trainee.parameters()], values
+    values = backward(trainee, images, people, classes, losses, **options)
+    return [torch.zeros(()) if p.grad is None else p.grad.clone() for p in trainee.parameters()], values
 
 
 @pytest.mark.parametrize("micro_batch", [2, 3, 5, 8, 100])
@@ -80,6 +80,15 @@ def test_micro_batches_have_the_gradients_of_the_whole_batch(micro_batch: int) -
     parts, again = gradients(trainee, micro_batch=micro_batch)
     assert values == pytest.approx(again, rel=1e-5) and set(values) == {"loss", "info_nce", "triplet", "identity"}
     assert values["loss"] == pytest.approx(values["info_nce"] + 0.5 * values["triplet"] + 0.25 * values["identity"])
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("losses", [Losses(1, 0, 0), Losses(0, 1, 0), Losses(0, 0, 1)], ids=str)
+def test_micro_batches_with_one_loss_alone(losses: Losses) -> None:
+    trainee = Trainee(fresh(), classes=4 if losses.identity else 0)
+    whole, _ = gradients(trainee, losses)
+    parts, _ = gradients(trainee, losses, micro_batch=3)
     for a, b in zip(whole, parts, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
