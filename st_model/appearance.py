@@ -21,22 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from st_model.calibration import Calibration
+from st_model.witness_fit import fit_by_crowds
 
 CENTRE_SHRINK = 10.0
 """A camera's mean is pulled towards the site's mean as by this many stays."""
 WHITEN_RIDGE = 0.1
 """Added to the eigenvalues, as a share of the largest. Measured on six cameras: .05 to .1 best, 0.2 as good as .1 for a
 network that knows the site."""
-SLOPE_Z = 1.4
-OFFSET_Z, OFFSET_PER_Z, LEAST_OFFSET = 2.9, -1.26, -2.2
-"""Log-odds = SLOPE_Z z + OFFSET_Z + OFFSET_PER_Z m, where z is the cosine in units of the strangers' standard deviation
-(below their median: their upper tail is contaminated) and m the mean z of one person's pairs. Labelled fits of two
-very different networks give a slope of 1.6 to 1.8 full deviations. The offset is stricter than theirs for a network
-that
-separates well: what confuses it are look-alikes, which a fit to the bulk does not see. Both were chosen once, together,
-on the six cameras of market_stream; m is about 5 for a network that never saw the site and 7 for one that did."""
-USUAL_Z, USUAL_PAIRS = 4.5, 20.0
-"""m before it was measured, and how many pairs of one person that guess is worth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +104,12 @@ def _whitening(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(axes * (np.maximum(values, 0.0) + WHITEN_RIDGE * values[-1]) ** -0.5, dtype=np.float32)
 
 
-NEAR_S = 20.0
-"""Pairs whose gap is at most this are "near": many of them are one person."""
+GAPS_S = (20.0, 100.0, 500.0)
+"""Pairs are grouped by their gap in time: one person's share falls from each group to the next."""
+PAIRS_A_STAY = 40.0
+"""Independent pairs that a stay is worth in the fit."""
+TWIN_S = 1.0
+"""Stays of one camera that overlap by more are two people; by less, a broken track's twins."""
 MOST_STAYS = 1500
 """Latest stays looked at: a million pairs."""
 
@@ -122,31 +117,23 @@ MOST_STAYS = 1500
 def calibrate_by_time(
     vectors: NDArray[np.float32], cameras: NDArray[np.str_], entered_s: NDArray[np.float64], last_s: NDArray[np.float64]
 ) -> tuple[Calibration, float]:
-    """Fit slope and offset from the times alone.
-
-    Near and far pairs are two mixtures of the same two distributions, one person and two strangers, in different
-    shares.
-    Subtracting the strangers' share of the near pairs leaves the mean of one person's pairs; slope and offset follow.
-    Returns the calibration and the mean cosine of one person's pairs.
-    """
+    """Slope and offset from the times alone (`witness_fit`), and the mean cosine of two stays of one person."""
     v, cam, t0, t1 = vectors[-MOST_STAYS:], cameras[-MOST_STAYS:], entered_s[-MOST_STAYS:], last_s[-MOST_STAYS:]
     i, j = np.triu_indices(len(v), 1)
     cosine = (v @ v.T)[i, j].astype(np.float64)
     gap = np.maximum(t0[i], t0[j]) - np.minimum(t1[i], t1[j])
-    strangers = (gap < 0) & (cam[i] == cam[j])
-    near = (gap <= NEAR_S) & ~strangers
-    far = ~near
-    median = float(np.median(cosine[far])) if far.any() else 0.0
-    spread = float(np.sqrt(np.mean((cosine[far & (cosine < median)] - median) ** 2))) if far.any() else 0.1
-    z = (cosine - median) / max(spread, 1e-6)
-    low = z < 0.0  # strangers only, nearly: half of the far pairs, and as many of the strangers among the near ones
-    strangers_near = float((near & low).sum()) / max(float((far & low).sum()), 1.0) * float(far.sum())
-    same_near = max(float(near.sum()) - strangers_near, 0.0)
-    excess_z = float(z[near].sum()) - strangers_near * (float(z[far].mean()) if far.any() else 0.0)
-    mean_z = (excess_z + USUAL_PAIRS * USUAL_Z) / (same_near + USUAL_PAIRS)
-    slope = SLOPE_Z / max(spread, 1e-6)
-    offset = min(OFFSET_Z + OFFSET_PER_Z * mean_z, LEAST_OFFSET)
-    return Calibration(slope, offset - slope * median), median + mean_z * spread
+    together = (gap < 0) & (cam[i] == cam[j])
+    apart = together & (gap < -TWIN_S)
+    crowds = np.digitize(gap, GAPS_S)
+    others = cosine[~together]
+    median = float(np.median(others)) if len(others) else 0.0
+    low = others[others < median]  # below it nearly all are strangers
+    spread = max(float(np.sqrt(np.mean((low - median) ** 2))) if len(low) else 0.1, 1e-6)
+    z = (cosine - median) / spread
+    fit = fit_by_crowds(z[apart], [z[(crowds == k) & ~together] for k in range(len(GAPS_S) + 1)], PAIRS_A_STAY * len(v))
+    slope = fit.slope / spread
+    agreement = median + spread * fit.same_z
+    return Calibration(slope, fit.offset - slope * median), min(max(agreement, 0.0), 0.95)
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

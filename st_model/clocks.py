@@ -24,6 +24,8 @@ LEAST_LINKS = 4.0
 MODE_SIGMA_S = 60.0
 MODE_REACH_S = 400.0
 """Walking times between neighbours spread over about this much around the mode."""
+LEAST_SHARE = 0.1
+"""Of a pair's links that go the rarer way, so that both ways are used."""
 USUAL_BIAS_S = 5.0
 """Traffic is not equal both ways: the middle of a pair is uncertain by at least this much."""
 
@@ -175,6 +177,7 @@ def clock_steps(tables: TransitionTables, least_step_s: float = 60.0) -> list[Cl
 def _both_ways(
     tables: TransitionTables, a: str, b: str, epochs: Sequence[int] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(delays, weights), each (2, bins): from a to b, and back with its sign turned."""
     axes = tables.settings
     middle = axes.origin_s + (np.arange(axes.bins) + 0.5) * axes.bin_s
     rows = []
@@ -184,29 +187,44 @@ def _both_ways(
             if epochs is None or epoch in epochs:
                 row += counts
         rows.append(np.maximum(row, 0.0) / ONE)
-    return np.concatenate([middle, -middle]), np.concatenate(rows)
+    return np.stack([middle, -middle]), np.stack(rows)
 
 
 def _middle(delay: NDArray[np.float64], weight: NDArray[np.float64], bin_s: float) -> tuple[float, float, float] | None:
-    """(median around the mode, standard error, links) of signed delays; None without a clear mode."""
+    """(middle around the mode, standard error, links) of signed delays (2, bins); None without a clear mode.
+
+    Half way between the medians of the two directions: one median of both together would lie in whichever direction a
+    few more people took. With one direction only it is that one's median.
+    """
     seen = weight > 0
     x, w = delay[seen], weight[seen]
     if w.sum() < LEAST_LINKS:
         return None
     height = (w[None] * np.exp(-0.5 * ((x[:, None] - x[None]) / MODE_SIGMA_S) ** 2)).sum(axis=1)
-    near = np.abs(x - x[int(np.argmax(height))]) <= MODE_REACH_S
-    x, w = x[near], w[near]
-    links = float(w.sum())
-    if links < LEAST_LINKS:
+    near = seen & (np.abs(delay - x[int(np.argmax(height))]) <= MODE_REACH_S)
+    links = weight.sum(axis=1, where=near)
+    total = float(links.sum())
+    if total < LEAST_LINKS:
         return None
+    if links.min() >= max(LEAST_SHARE * total, 1.0):
+        found = [_median(delay[way][near[way]], weight[way][near[way]]) for way in (0, 1)]
+    else:
+        found = [_median(delay[near], weight[near])]
+    middle = sum(m for m, _ in found) / len(found)
+    error = float(np.sqrt(sum(e**2 for _, e in found) / len(found) ** 2 + USUAL_BIAS_S**2 + bin_s**2 / 12))
+    return middle, error, total
+
+
+def _median(x: NDArray[np.float64], w: NDArray[np.float64]) -> tuple[float, float]:
+    """Weighted median and its standard error."""
     order = np.argsort(x, kind="stable")
     x, w = x[order], w[order]
     mass = np.cumsum(w)
-    half = np.searchsorted(mass, [links / 2.0 * (1 - 1e-9), links / 2.0 * (1 + 1e-9)])
-    middle = float(x[half].mean())
-    spread = float(np.sqrt((w * (x - middle) ** 2).sum() / links))
-    error = float(np.sqrt((1.2533 * spread) ** 2 / links + USUAL_BIAS_S**2 + bin_s**2 / 12))
-    return middle, error, links
+    total = float(mass[-1])
+    half = np.searchsorted(mass, [total / 2.0 * (1 - 1e-9), total / 2.0 * (1 + 1e-9)])
+    middle = float(x[np.minimum(half, len(x) - 1)].mean())
+    spread = float(np.sqrt((w * (x - middle) ** 2).sum() / total))
+    return middle, 1.2533 * spread / float(np.sqrt(total))
 
 
 def _connected(cameras: Sequence[str], pairs: Sequence[PairOffset]) -> set[str]:

@@ -110,6 +110,7 @@ class Gallery:
         self._entered_s = np.zeros(0)
         self._camera = np.zeros(0, np.int32)
         self._in_view = np.zeros(0, np.bool_)
+        self._gain = np.zeros(0)
 
     def __len__(self) -> int:
         return len(self.identities)
@@ -143,6 +144,11 @@ class Gallery:
     def in_view(self) -> NDArray[np.bool_]:
         """(slots,) whether that stay is still open."""
         return self._in_view[: self._used]
+
+    @property
+    def gain(self) -> NDArray[np.float64]:
+        """(slots,) `gain_of` the prototypes of each identity."""
+        return self._gain[: self._used]
 
     def camera_index(self, camera: str) -> int:
         """Index of a camera, given on first sight."""
@@ -222,6 +228,17 @@ class Gallery:
         self._camera[slot] = self.camera_index(last.camera)
         self._in_view[slot] = bool(open_now)
         self._vectors[slot] = self.vector_of(identity)
+        self._gain[slot] = self.gain_of(len(identity.prototypes))
+
+    def gain_of(self, prototypes: int) -> float:
+        """How much larger cosines to the mean of so many prototypes are than to one of them, >= 1.
+
+        Stays of one person agree by rho; their mean agrees with another one by rho sqrt(n / (1 + (n - 1) rho)).
+        """
+        rho = self.basis.agreement
+        if rho is None or prototypes < 2:
+            return 1.0
+        return float(np.sqrt(prototypes / (1.0 + (prototypes - 1) * min(max(rho, 0.0), 1.0))))
 
     def vector_of(self, identity: Identity, without: Stay | None = None) -> NDArray[np.float32]:
         """(D,) mean direction of the prototypes (or, as long as there is none, of the newest stay), one stay left out.
@@ -266,7 +283,7 @@ class Gallery:
             vectors = np.zeros((size, dim), np.float32)
             vectors[: self._used] = self._vectors[: self._used] if self._used else 0.0
             self._vectors = vectors
-            for name in ("_ids", "_last_s", "_entered_s", "_camera", "_in_view"):
+            for name in ("_ids", "_last_s", "_entered_s", "_camera", "_in_view", "_gain"):
                 old = getattr(self, name)
                 new = np.zeros(size, old.dtype)
                 new[: self._used] = old[: self._used]

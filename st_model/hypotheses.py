@@ -24,7 +24,7 @@ class MatchSettings:
 
     calibration        appearance log-odds of raw cosines, until the site was seen long enough to fit its own
     g1                 weight of log r, 1 in theory
-    window_s           arrivals of this span are decided together
+    window_s           arrivals of this span are decided together, those of one camera one to one
     margin             smallest probability margin of a confirmed decision; below it the decision is provisional
     prototype_at       probability from which a closed stay becomes a prototype
     tolerance_s        how long one person may be "twice" in one camera: broken tracks overlap with their own twin
@@ -32,6 +32,8 @@ class MatchSettings:
     memory_s           identities not seen for this long are forgotten
     new_share          share of arrivals that are new people before anything was learnt
     new_evidence       how many arrivals that guess is worth
+    caution            nats that a known person must bring up against a new one where many people are known: a false
+                       merge costs more than a second id. A cost, not evidence: it teaches nobody's share of new people
     lift               weight of "how often does this pair of cameras happen at all", [0, 1]
     merge_at           probability from which two identities are merged
     centre_from, whiten_from   closed stays after which embeddings are centred per camera, and whitened
@@ -49,9 +51,9 @@ class MatchSettings:
     memory_s: float = 86400.0
     new_share: float = 0.3
     new_evidence: float = 100.0
-    caution: float = 2.6
+    caution: float = 4.0
     lift: float = 1.0
-    merge_at: float = 0.96
+    merge_at: float = 0.98
     merge_time: float = 6.0
     merge_every_s: float = 600.0
     split_at: float = 0.99
@@ -66,6 +68,11 @@ class MatchSettings:
             raise ValueError("window_s and memory_s must be positive, tolerance_s not negative")
         if not (0 < self.new_share < 1 and 0 < self.merge_at <= 1 and 0 <= self.margin < 1):
             raise ValueError("new_share must lie in (0, 1), merge_at in (0, 1], margin in [0, 1)")
+
+
+def caution_among(people: int, settings: MatchSettings) -> float:
+    """Nats that speak for a new person beyond the evidence: a false merge costs more than a second id."""
+    return settings.caution * min(1.0, float(np.log(max(people, 1)) / np.log(MANY))) ** 2
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,15 @@ def crowding(
     faded = float(np.exp(-settings.revival))
     total += (rest - rest_expired) + rest_expired * faded
     largest = max(largest, 1.0 if rest > rest_expired else 0.0, faded if rest_expired else 0.0)
-    return float(max(0.0, np.log(max(total - largest, 1e-12) / (people - 1))))
+    others = max(about(gallery, entered_s, tables, settings) - 1.0, 1.0)
+    return float(max(0.0, np.log(max(total - largest, 1e-12) / others)))
+
+
+def about(gallery: Gallery, entered_s: float, tables: TransitionTables, settings: MatchSettings) -> float:
+    """How many identities may be about: who left longer ago than the tables reach counts exp(-revival)."""
+    gone = entered_s - tables.settings.horizon_s
+    expired = int(np.count_nonzero((gallery.ids > 0) & (gallery.last_s < gone)))
+    return len(gallery) - expired * (1.0 - float(np.exp(-settings.revival)))
 
 
 def twice(a: Stay, b: Stay, tolerance_s: float) -> bool:
@@ -151,16 +166,16 @@ def hypotheses(
     c = gallery.basis.calibration
     vector = gallery.vector(stay)
     own = stay.global_id
-    crowd_of_many = min(1.0, float(np.log(max(len(gallery), 1)) / np.log(MANY)))
-    log_new = float(np.log(new_share)) + settings.caution * crowd_of_many
+    log_new = float(np.log(new_share)) + caution_among(len(gallery), settings)
     count = len(gallery) - (1 if own and len(gallery.identities[own].stays) == 1 else 0)
-    log_prior = float(np.log1p(-new_share)) - float(np.log(max(count, 1)))
+    log_prior = float(np.log1p(-new_share)) - float(np.log(max(about(gallery, stay.entered_s, tables, settings), 1.0)))
     if count <= 0:
         return Hypotheses(*_empty(), cameras=(), new=log_new)
     cosine = gallery.vectors @ vector if cosines is None else cosines
     best_r = _largest_log_r(tables, stay.camera, settings)
-    most_face = 0.0 if stay.face is None else settings.face_limit
-    least = (log_new - NEGLIGIBLE - log_prior - c.b0 - settings.g1 * best_r - most_face) / c.g0  # below nobody matters
+    offset = c.b0 if c.b0 < 0.0 else c.b0 * float(gallery.gain.max())  # the most anybody's can be: gains are >= 1
+    offset += 0.0 if stay.face is None else settings.face_limit
+    least = (log_new - NEGLIGIBLE - log_prior - offset - settings.g1 * best_r) / c.g0  # below it nobody can matter
     index = np.flatnonzero(cosine >= least)
     if own:
         index = np.union1d(index, [gallery.slot(own)])
@@ -175,8 +190,12 @@ def hypotheses(
         found[n], log_r[n], delay[n] = _exactly(stay, identity, vector, gallery, tables, settings, float(found[n]))
     possible = np.isfinite(log_r)
     time = np.where(possible, settings.g1 * np.where(possible, log_r, 0.0), -np.inf)
+    gain = gallery.gain[index]
+    if own:
+        left = sum(s.key != stay.key for s in gallery.identities[own].prototypes)
+        gain[ids == own] = gallery.gain_of(left)
     face = _faces(stay, ids, gallery, settings)
-    weight = c.g0 * found + c.b0 + time + log_prior + face
+    weight = c.g0 * found + c.b0 * gain + time + log_prior + face
     order = np.lexsort((ids, -weight))
     order = order[weight[order] > max(float(weight.max(initial=-np.inf)), log_new) - NEGLIGIBLE]
     names = tuple(gallery.cameras[gallery.camera[index[n]]] for n in order)

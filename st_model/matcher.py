@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.special import expit, logit
 
 from st_model.appearance import fit_basis, raw_basis
 from st_model.deciding import NEW, crowds, decide, stay_after
 from st_model.drift import Alarm, PairDrift, observe
 from st_model.gallery import Gallery, Stay
-from st_model.hypotheses import MatchSettings
+from st_model.hypotheses import MatchSettings, caution_among
 from st_model.ledger import Correction
 from st_model.matcher_state import MatcherState
 from st_model.merging import find_merges
@@ -60,6 +61,8 @@ def apply(
     if not sighting.closed:
         return []
     p_new = next((c.probability for c in decision.candidates if c.global_id is None), 0.0)
+    if 0.0 < p_new < 1.0:  # caution is a cost, not evidence: counted as such it would feed itself until all are new
+        p_new = float(expit(logit(p_new) - caution_among(len(state.gallery), settings)))
     new, arrivals = state.new_seen.get(stay.camera, (0.0, 0.0))
     state.new_seen[stay.camera] = (new + p_new, arrivals + 1.0)
     best = max(decision.candidates, key=lambda c: c.probability, default=None)
@@ -152,15 +155,20 @@ class OnlineMatcher:
                 _update(known, s)
                 state.gallery.touch(known.global_id)
         self.tables.at_epoch(self.tables.settings.epoch_of(time_s))
-        before = crowds(state, needed, self.tables, settings)
-        proposals = decide(state, needed, self.tables, settings, time_s)
-        for sighting, crowd, proposal in zip(needed, before, proposals, strict=True):
-            decision = proposal
-            if proposal.global_id not in state.gallery.identities:  # NEW, or emptied by a decision just before
-                decision = replace(proposal, global_id=self.next_id())
-            increments = apply(state, decision, sighting, settings, crowd)
-            out.decisions.append(decision)
-            self._teach(increments, time_s, out)
+        # One to one holds within a camera; somebody two cameras see at once arrives in both in one window.
+        groups: dict[str, list[Sighting]] = {}
+        for s in sorted(needed, key=lambda s: s.entered_s):
+            groups.setdefault(s.camera, []).append(s)
+        for group in groups.values():
+            before = crowds(state, group, self.tables, settings)
+            proposals = decide(state, group, self.tables, settings, time_s)
+            for sighting, crowd, proposal in zip(group, before, proposals, strict=True):
+                decision = proposal
+                if proposal.global_id not in state.gallery.identities:  # NEW, or emptied by a decision just before
+                    decision = replace(proposal, global_id=self.next_id())
+                increments = apply(state, decision, sighting, settings, crowd)
+                out.decisions.append(decision)
+                self._teach(increments, time_s, out)
         self._correct(time_s, out)
         self._refresh_basis()
         self._forget_old(time_s)

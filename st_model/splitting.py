@@ -36,7 +36,8 @@ def find_splits(
         for stay in identity.prototypes:
             cosine = float(gallery.vector_of(identity, without=stay) @ gallery.vector(stay))
             time = settings.g1 * _time_gain(identity, stay, tables, settings)
-            belongs = c.g0 * cosine + c.b0 + min(time, settings.merge_time) + prior
+            offset = c.b0 * gallery.gain_of(len(identity.prototypes) - 1)
+            belongs = c.g0 * cosine + offset + min(time, settings.merge_time) + prior
             if worst is None or belongs < worst[0]:
                 worst = belongs, stay
         if worst is not None and worst[0] < -float(logit(settings.split_at)):

@@ -19,7 +19,15 @@ def slow_log_weights(
     basis, axes = gallery.basis, tables.settings
     own = basis.vector(stay.camera, stay.embedding)
     many = min(1.0, math.log(max(len(gallery.identities), 1)) / math.log(MANY))
-    out: dict[int | None, float] = {None: math.log(new_share) + settings.caution * many}
+    out: dict[int | None, float] = {None: math.log(new_share) + settings.caution * many**2}
+    last_seen = [
+        max((s.last_s for s in i.stays if s.closed), default=math.inf)
+        if all(s.closed for s in i.stays)
+        else max(s.last_s for s in i.stays if not s.closed)
+        for i in gallery.identities.values()
+    ]
+    expired = sum(last < stay.entered_s - axes.horizon_s for last in last_seen)
+    about = len(last_seen) - expired * (1 - math.exp(-settings.revival))
     for global_id, identity in gallery.identities.items():
         twice = False
         for s in identity.stays:
@@ -45,8 +53,10 @@ def slow_log_weights(
             r = density[b] * axes.bins if old.closed else float(np.mean(density[: b + 1])) * axes.bins
             log_r = math.log(r) + settings.lift * tables.log_lift(old.camera, new.camera)
         cosine = float(np.dot(gallery.vector_of(identity), own))
-        prior = math.log(1 - new_share) - math.log(len(gallery.identities))
-        out[global_id] = basis.calibration.g0 * cosine + basis.calibration.b0 + settings.g1 * log_r + prior
+        prior = math.log(1 - new_share) - math.log(max(about, 1))
+        rho, n = basis.agreement, len(identity.prototypes)
+        gain = math.sqrt(n / (1 + (n - 1) * rho)) if n > 1 and rho is not None else 1.0
+        out[global_id] = basis.calibration.g0 * cosine + basis.calibration.b0 * gain + settings.g1 * log_r + prior
     return out
 
 
