@@ -60,6 +60,7 @@ class Source:
     detect_hz  use about this many frames per second of media time; None: all
     stride     use every n-th frame
     transport  RTSP: `tcp`, or `udp`, which loses packets in silence
+    camera_behind  a camera stands behind an address that could be a file's as well (``http://``)
 
     >>> Source("door", "rtsp://admin:secret@10.0.0.7/main").label
     'rtsp://***@10.0.0.7/main'
@@ -72,6 +73,7 @@ class Source:
     detect_hz: float | None = None
     stride: int = 1
     transport: Literal["tcp", "udp"] = "tcp"
+    camera_behind: bool = False
 
     def __post_init__(self) -> None:
         if not self.camera:
@@ -91,7 +93,7 @@ class Source:
     @property
     def live(self) -> bool:
         """Whether frames arrive as they happen (webcam, RTSP, ...) instead of waiting to be read."""
-        return self.uri.isdigit() or self.uri.lower().startswith(_LIVE_SCHEMES)
+        return self.camera_behind or self.uri.isdigit() or self.uri.lower().startswith(_LIVE_SCHEMES)
 
 
 _LIVE_SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "udp://", "rtp://", "srt://")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,8 @@ from pipeline.reading import ToBgr, Webcam, info_of, line, reason_of, video_stre
 KEYFRAME_S = 20.0
 """So long packets without a key frame are passed over after connecting: "smart" encoders send one in 10 s or more.
 Streams that never send one (gradual refresh) are decoded as they are from then on."""
+_INVENTED_STAMPS = {"mpjpeg", "mjpeg"}
+"""Pictures one after the other over HTTP carry no time; libav counts them at 25 Hz, whatever their pace."""
 _HEAP_STEP_S = 0.01  # packets that come quicker than this after opening lay in a heap
 _HEAP_MOST = 256
 _ADVICE = "Check address, user, password and network"
@@ -79,6 +81,7 @@ def read_live(
         raise _not_opened(source, settings, error, time.monotonic() - begin_s) from None
     try:
         stream = video_stream(source, container)
+        invented = container.format.name in _INVENTED_STAMPS
         if stream.codec_context is None:
             raise NotAVideo(line(source, "sends pictures of an unknown kind", "Set the camera to H.264 or H.265"))
         stream.thread_type = "NONE"
@@ -90,7 +93,8 @@ def read_live(
                 live_health(health).keyless += 1
                 continue
             damaged_before = health.corrupt_packets
-            yield from _pictures(packet, arrival_s, stamp_s, health, to_bgr)
+            for picture in _pictures(packet, arrival_s, stamp_s, health, to_bgr):
+                yield replace(picture, stamp_s=None) if invented else picture
             if packet.is_keyframe and health.corrupt_packets > damaged_before:
                 gate = _KeyGate()
     finally:

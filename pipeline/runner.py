@@ -201,6 +201,7 @@ def source_of(camera: Camera) -> Source:
         detect_hz=camera.detect_hz,
         stride=camera.stride,
         transport=camera.transport,
+        camera_behind=camera.live,
     )
 
 

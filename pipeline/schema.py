@@ -47,6 +47,7 @@ class Camera(_Section):
     detect_hz: float | None = Field(default=None, gt=0, le=240)
     stride: int = Field(default=1, ge=1)
     transport: Literal["tcp", "udp"] = "tcp"
+    live: bool = False  # http: whether a camera stands behind the address; rtsp and webcams are always live
     area: str = Field(default="main", min_length=1, max_length=64, pattern=r"^[\w.-]+$")
 
     @field_validator("name")
@@ -57,6 +58,12 @@ class Camera(_Section):
         if name.lower() == "mosaic":
             raise ValueError("is taken: video/mosaic.mp4 shows all cameras")
         return name
+
+    @model_validator(mode="after")
+    def _only_addresses_are_live(self) -> Camera:
+        if self.live and "://" not in self.source and not self.source.isdigit():
+            raise ValueError("a file cannot be live; leave 'live' out")
+        return self
 
     @field_validator("source", mode="before")
     @classmethod

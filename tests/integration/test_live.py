@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import itertools
 import logging
 import threading
@@ -89,6 +91,39 @@ def test_the_end_of_a_stream_is_a_disconnect(tmp_path):
         ends_s = [to_s - from_s for _, from_s, to_s in cameras.outages()]
         assert all(gap_s > HASTY.stalled_after_s for gap_s in ends_s)
         assert abs(frames[-1].time_s - time.time()) < 5
+
+
+def test_pictures_over_http_are_timed_by_arrival():
+    """MJPEG, as simple cameras send it: no time in it, and here it hangs up after 2 s, again and again."""
+    import cv2
+
+    _, jpeg = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))
+    part = b"--x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg) + jpeg.tobytes() + b"\r\n"
+
+    class Camera(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=x")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(20):
+                    self.wfile.write(part)
+                    time.sleep(0.1)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        source = Source("yard", f"http://127.0.0.1:{server.server_port}/video", camera_behind=True)
+        with LiveCameras([source], HASTY) as cameras:
+            times = []
+            for frame in frames_of(cameras):
+                times.append(frame.time_s)
+                if cameras.health["yard"].live.reconnects == 1 and len(times) > 30:
+                    break
+        server.shutdown()
+    assert cameras.health["yard"].live.clock == "arrival" and abs(times[-1] - time.time()) < 5
+    assert 0.08 < np.median(np.diff(times)) < 0.2  # their own pace, not 25 Hz
 
 
 def test_offsets_hold():
