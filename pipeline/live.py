@@ -166,7 +166,10 @@ class LiveCameras:
                     frames = self._order.pop(sending, now_s, time.time() + self.clock_s)
                     for name in self._order.late:
                         live_health(self.health[name]).late += self._order.late[name]
+                    for name in self._order.stale:
+                        self.health[name].frames_dropped += self._order.stale[name]
                     self._order.late.clear()
+                    self._order.stale.clear()
                     if now_s >= tick_s:
                         tick_s = now_s + TICK_S
                         for reader in self._readers.values():

@@ -18,6 +18,8 @@ from pipeline.media_time import MIN_STEP_S
 HELD_S = 0.6
 """A frame waits at most so long for cameras that may still have an earlier one. The RTSP cameras of one site mostly
 differ by less; one that buffers more is moved up."""
+STALE_S = 0.5
+"""A consumer that is so much too slow gets the newest frame: what happens matters, not what has happened."""
 _EARLY = 0.75  # share of its usual period after which a camera's next frame may come
 _MOST_FRAMES = 64  # of one camera, however fast it is and however long frames are held
 
@@ -45,6 +47,8 @@ class LiveOrder:
         self.held_s = held_s
         self.floor_s = -math.inf
         """No frame with an earlier time will be given out any more."""
+        self.stale: Counter[str] = Counter()
+        """Frames that were dropped because newer ones waited behind them for too long, per camera."""
         self.late: Counter[str] = Counter()
         """Frames that came too late for their time, per camera."""
         self._spare = spare_frames
@@ -71,6 +75,10 @@ class LiveOrder:
         now_s      monotonic
         present_s  site time: frames from the future (a clock set right by an offset) wait for their time, too
         """
+        for name, queue in self._queues.items():
+            while len(queue) > 1 and now_s - queue[0][0] > self.held_s + STALE_S:
+                queue.popleft()
+                self.stale[name] += 1
         heads = sorted((queue[0][1].time_s, name) for name, queue in self._queues.items() if queue)
         silent = [name for name in awaited if not self._queues.get(name)]
         until_s = min((self._next_s.get(name, -math.inf) for name in silent), default=math.inf)

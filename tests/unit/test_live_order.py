@@ -44,9 +44,9 @@ def test_order_bounds_and_nothing_lost(story):
             assert all(f.time_s >= before_s for f in batch) and order.floor_s >= before_s
         assert order.wait_s(now_s) <= HELD_S or not any(order._queues.values())
         assert all(len(queue) <= 3 + 3 for queue in order._queues.values())
-    while batch := order.pop("abc", now_s + 10):
+    while batch := order.pop("abc", now_s + HELD_S + 0.01):
         out += batch
-    assert len(out) + dropped == len(came)
+    assert len(out) + dropped + order.stale.total() == len(came)
     for camera in "abc":
         times = [f.time_s for f in out if f.camera == camera]
         assert all(later > earlier for earlier, later in itertools.pairwise(times))
@@ -100,6 +100,9 @@ def test_the_oldest_is_dropped_for_the_newest():
     dropped = [order.push(frame("a", n / 10), 0.1, now_s=n / 10) for n in range(10)]
     assert dropped == [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
     assert [f.time_s for _ in range(9) for f in order.pop(["a"], 1.0)] == pytest.approx([0.6, 0.7, 0.8, 0.9])
+    for n in range(20, 24):
+        order.push(frame("a", n / 10), 0.1, now_s=n / 10)
+    assert [f.time_s for f in order.pop(["a"], now_s=2.95)] == [2.3] and order.stale == {"a": 3}  # the consumer slept
     order.push(frame("a", 2.0), 0.1, now_s=2.0)
     order.forget("a")
     assert order.pop([], now_s=9.0) == []
