@@ -123,7 +123,9 @@ def write_card(path: Path, card: Card, comment: str = "") -> None:
         lines.append(f"calibration: {list(card.calibration)}")
     if card.output:
         lines.append(f"output: {card.output}")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    part = path.with_name(f".{path.name}.part")
+    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def _content(path: Path) -> dict[str, Any]:
