@@ -43,8 +43,8 @@ ENCODERS = ("stripes", "osnet_x0_25_msmt17", "retail-0287", "retail-0277", "pair
 
 
 def small_recipe(epochs: int, seed: int = 1) -> Recipe:
-    """Short, with a high learning rate. Chosen among seven (lr .001 to .004, 8 or 16 people, weaker augmentation) by the
-    held-out people of the rendered set; PKU-Reid has not been looked at for it."""
+    """Short, with a high learning rate. Chosen among seven (lr .001 to .004, 8 or 16 people, weaker augmentation) by
+    the held-out people of the rendered set; PKU-Reid has not been looked at for it."""
     return Recipe(
         epochs=epochs,
         seed=seed,
