@@ -44,9 +44,9 @@ def test_reid(
     """How well an encoder finds people again, with re-ranking and delays: from a FOLDER of pictures, or from names and
     features."""
     from pipeline.atomic import write_json_atomic
-    from pipeline.image_test import Choices, Tested
-    from pipeline.image_test import rows_table as picture_table
-    from pipeline.image_test import test_images as rows_of_pictures
+    from pipeline.image_retrieval import Choices, Tested
+    from pipeline.image_retrieval import rows_table as picture_table
+    from pipeline.image_retrieval import test_images as rows_of_pictures
     from pipeline.market import MarketTestError, rows_table
     from pipeline.market import test_reid as rows_of_features
 
