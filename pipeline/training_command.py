@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from pipeline.atomic import output_error, write_json_atomic
+from pipeline.atomic import OutputError, output_error, write_json_atomic
 from pipeline.config import ConfigError
 from pipeline.engines import choose_device
 from pipeline.training_report import card_facts, plot_training, read_training, write_card
@@ -99,8 +99,10 @@ def train_to(
                     on_progress=on_progress if first else lambda stage, done, total: None,
                     on_epoch=on_epoch,
                 )
+            except OutputError:
+                raise
             except OSError as error:
-                raise error if isinstance(error, ValueError) else output_error(out, error) from error
+                raise output_error(out, error) from error
             if first and not trained.interrupted:
                 _finish(config, out, trained.network, data, facts, history)
     epochs = int(history[-1]["epoch"]) if history else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -63,6 +64,9 @@ def test_from_a_folder_to_a_network_with_its_card(people: Path, tmp_path: Path) 
     assert card["recipe"] == facts["config"]["recipe"] and set(card["scores"]) == {"before", "after"}
     written = (out / "card.md").read_text()
     assert card["commit"] in written and f"{card['scores']['after']['mAP']:.3f}" in written and "nobody.jpg" in written
+    share = card["local_share"]
+    assert 0 <= share["lowest"] <= share["median"] <= share["highest"] <= 1
+    assert f"median {100 * share['median']:.0f} %" in written
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert (out / "network.safetensors").stat().st_mode & 0o044  # others may read it
 
@@ -176,6 +180,27 @@ def test_a_rendered_set_through_the_door(tmp_path: Path) -> None:
     assert again.exit_code == 2 and "something already" in again.stderr
     few = identrix("render-reid", tmp_path / "few", "--ids", 1, "--json")
     assert few.exit_code == 2 and "4 to 9999 people" in few.stderr
+
+
+def test_a_full_disk_is_said_and_what_was_there_stays(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    saved = 0
+
+    def full(number: int) -> None:
+        nonlocal saved
+        saved += 1
+        if saved == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("reid.network_files.os.fsync", full)
+    done = identrix("train", people, "--out", out, *TINY, "--epochs", 3)
+    assert done.exit_code == 3
+    assert "No space left on device; free some space" in done.stderr.splitlines()[-1]
+    assert sorted(path.name for path in out.iterdir()) == ["checkpoint.pt", "curves.png", "training.json"]
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["epoch"] == 1
+    assert identrix("train", "--resume", "--out", out).exit_code == 0
 
 
 def test_what_is_wrong_is_said_in_one_line(people: Path, tmp_path: Path) -> None:
