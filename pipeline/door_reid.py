@@ -44,7 +44,7 @@ def test_reid(
     """How well an encoder finds people again, with re-ranking and delays: from a FOLDER of pictures, or from names and
     features."""
     from pipeline.atomic import write_json_atomic
-    from pipeline.image_retrieval import Choices, Tested
+    from pipeline.image_retrieval import Choices, Rated
     from pipeline.image_retrieval import rows_table as picture_table
     from pipeline.image_retrieval import test_images as rows_of_pictures
     from pipeline.market import MarketTestError, rows_table
@@ -59,7 +59,7 @@ def test_reid(
         "--sequence-lengths": sequence_lengths,
     }
     missing = [name for name, path in files.items() if path is None]
-    tested: Tested | None = None
+    tested: Rated | None = None
     with clear_errors():
         if joint not in ("calibrated", "paper"):
             raise MarketTestError(f"--joint {joint}: expected calibrated or paper")

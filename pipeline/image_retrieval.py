@@ -77,7 +77,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Rated:
     """What came out.
 
     rows    name -> rank1, rank5, rank10, mAP_trapezoid, mAP_standard, mINP
@@ -104,7 +104,7 @@ def test_images(
     root: Path,
     choices: Choices | None = None,
     on_progress: Callable[[str, float, float | None], None] = lambda stage, done, total: None,
-) -> Tested:
+) -> Rated:
     """Embed query and gallery of a folder (Market-1501, MSMT17 or PERSON/CAMERA/*.jpg) and rate four rankings.
 
     Junk pictures are left out everywhere. Raises ImageTestError, DatasetError, EncoderError, WeightsError, DeviceError
@@ -161,10 +161,10 @@ def test_images(
         "cameras": len(set(cameras.tolist())),
         "dimension": int(features.shape[1]),
     }
-    return Tested(rows, counts, notes)
+    return Rated(rows, counts, notes)
 
 
-def rows_table(tested: Tested) -> Table:
+def rows_table(tested: Rated) -> Table:
     """The rows as a table for people."""
     from rich.table import Table
 
