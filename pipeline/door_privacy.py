@@ -120,7 +120,7 @@ def forget(
             raise EditError("say the run folders and then the person, or --site SITE and the person")
         if not yes:
             place = " and ".join(runs) or f"the Redis of site {site}"
-            typer.confirm(f"Erase {who} from {place}? This cannot be undone.", abort=True)
+            typer.confirm(f"Erase {who} from {place}? This cannot be undone.", abort=True, err=True)
         if site:
             config = load_match_config({"site": site}, overrides=override or ())
             entries = forget_in_site(config, who)

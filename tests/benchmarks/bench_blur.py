@@ -57,8 +57,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--detector", default="yolo11n")
     arguments = parser.parse_args()
-    data = Path(os.environ["IDENTRIX_DATA"])
     result: dict[str, Any] = {"detector": arguments.detector, "python": platform.python_version(), "clips": {}}
+    data = Path(os.environ.get("IDENTRIX_DATA", ""))
+    if not (data / "tud_campus").is_dir():
+        print("nothing to measure on: IDENTRIX_DATA names no folder with the footage")
+        CLIPS.clear()
     for name, (video, truth) in CLIPS.items():
         with tempfile.TemporaryDirectory() as work:
             found = covered(data / video, data / truth, arguments.detector, Path(work))
