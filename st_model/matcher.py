@@ -112,10 +112,14 @@ class OnlineMatcher:
         self.state.waiting.append(sighting)
 
     def add_outage(self, outage: Outage) -> None:
-        """A camera was not watching from .. to: delays across it teach nothing."""
+        """A camera was not watching from .. to: delays across it teach nothing.
+
+        While it lasts its end is infinite; given again with the same begin, the later end holds.
+        """
         # Delays longer than the table's axis teach nothing anyway: old outages are let go, a live site has no end.
-        teacher, since_s = self.state.teacher, outage[2] - 2 * self.tables.settings.horizon_s
-        teacher.outages = (*(known for known in teacher.outages if known[2] >= since_s), outage)
+        teacher, since_s = self.state.teacher, outage[1] - 2 * self.tables.settings.horizon_s
+        kept = (known for known in teacher.outages if known[2] >= since_s and known[:2] != outage[:2])
+        teacher.outages = (*kept, outage)
 
     def advance(self, now_s: float) -> Outcome:
         """Decide every window that is over by `now_s`."""
