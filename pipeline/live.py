@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import random
 import threading
 import time
@@ -152,6 +153,15 @@ class LiveCameras:
         with self._changed:
             lost, self._lost = self._lost, []
             return lost
+
+    def away(self) -> list[tuple[str, float, float]]:
+        """(camera, from_s, infinity): who has been watching, and is not now."""
+        with self._changed:
+            return [
+                (name, reader.health.last_s, math.inf)
+                for name, reader in self._readers.items()
+                if reader.state.phase != "live" and reader.health.last_s is not None
+            ]
 
     def __iter__(self) -> Iterator[list[Frame]]:
         if not self._running.is_set():

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.config import Camera, Config, ConfigError
 from pipeline.live import LiveCameras
@@ -71,6 +71,7 @@ class LiveWatch:
     reread: Callable[[], Config | None] = lambda: None
     on_change: Callable[[Config], None] = lambda config: None
     each: Callable[[], None] = lambda: None
+    _away: set[tuple[str, float, float]] = field(default_factory=set)
 
     def watch(self, stop: threading.Event, for_s: float | None, on_progress: Callable[[float], None]) -> None:
         """Watch until `stop` is set or `for_s` seconds are over."""
@@ -84,8 +85,11 @@ class LiveWatch:
 
     def step(self, batch: Sequence[Frame]) -> None:
         """One batch, perhaps an empty one, and what else has happened meanwhile."""
-        for outage in self.cameras.outages():
+        away, floor_s = set(self.cameras.away()), self.cameras.floor_s
+        back = [(camera, from_s, max(from_s, floor_s)) for camera, from_s, _ in self._away - away]
+        for outage in (*(away - self._away), *back, *self.cameras.outages()):  # the exact end comes last and holds
             self.site.matcher.add_outage(outage)
+        self._away = away
         if batch:
             self.site.step(batch)
         else:
