@@ -37,8 +37,9 @@ _PAUSE_S = (0.05, 2.0)
 _LOOK_S = 2.0
 _FULL = 0.8
 """Share of a Stream's bound at which an alarm is raised."""
-_STUCK_S = 60.0
-"""A matcher whose turn takes longer than this is taken for stuck: its lease is renewed no more."""
+_STUCK_S = 300.0
+"""A matcher whose turn takes longer than this is taken for stuck: its lease is renewed no more, and `/healthz` says so.
+Generous: looking at all identities again for merges takes long where very many are remembered."""
 
 
 @dataclass
@@ -53,6 +54,11 @@ class _Area:
     counts: dict[str, int] = field(default_factory=dict)
     alarms: dict[str, str] = field(default_factory=dict)
     looked_s: float = 0.0
+
+    @property
+    def stuck(self) -> bool:
+        """A turn does not come to an end."""
+        return self.busy_since_s is not None and time.monotonic() - self.busy_since_s > _STUCK_S
 
     def look(self) -> None:
         """Every few seconds: is a Stream filling up? Said before anything is trimmed or refused."""
@@ -108,6 +114,7 @@ def match(
             for area in served:
                 stack.enter_context(_forwarder(config, area))
         metrics.watch(lambda: _facts(served) | {"clock_s": beat.clock_s})
+        metrics.alive = lambda: not any(area.stuck for area in served)
         metrics.ready = True
         threads = [
             threading.Thread(
@@ -223,8 +230,7 @@ class _Leases:
         interval_s = min(area.stream.lease_s for area in self._areas) / 3
         while not self._over.wait(interval_s):
             for area in self._areas:
-                busy_s = time.monotonic() - (area.busy_since_s or time.monotonic())
-                if area.active is not None and busy_s < _STUCK_S and not self._stop.is_set():
+                if area.active is not None and not area.stuck and not self._stop.is_set():
                     with suppress(StoreError):
                         area.stream.lease()
 

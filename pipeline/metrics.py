@@ -37,10 +37,12 @@ class Metrics:
     """What this process tells Prometheus. Every method is cheap, and does nothing while there is nobody to tell.
 
     ready  `/readyz` says yes
+    alive  whether `/healthz` says yes; asked in another thread
     """
 
     def __init__(self, registry: Any = None) -> None:
         self.ready = False
+        self.alive: Callable[[], bool] = lambda: True
         self._registry = registry
         self._facts: Facts | None = None
         if registry is None:
@@ -186,7 +188,7 @@ def open_metrics(settings: MetricsSettings) -> Iterator[Metrics]:
             if path == "/metrics":
                 self._reply(200, generate_latest(registry), "text/plain; version=0.0.4; charset=utf-8")
             elif path == "/healthz":
-                self._reply(200, b"ok\n")
+                self._reply(200 if metrics.alive() else 503, b"ok\n" if metrics.alive() else b"stuck\n")
             elif path == "/readyz":
                 self._reply(200 if metrics.ready else 503, b"ready\n" if metrics.ready else b"not ready\n")
             else:
