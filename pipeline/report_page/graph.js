@@ -7,7 +7,8 @@ const LABELLED = CROWDED ? 0 : 16; // without a camera chosen; more would hide e
 
 function drawGraph() {
   const ys = data.places.map(([, y]) => y), flat = Math.max(...ys) - Math.min(...ys) < 0.01;
-  const wide = 620, tall = flat ? 190 : CROWDED ? 560 : 430, padX = CROWDED ? 60 : 85, padY = flat ? 0 : 50;
+  // As wide as the place for it, so that texts keep their size; a crowd is drawn smaller instead.
+  const wide = CROWDED ? 620 : Math.min(620, Math.max(330, byId("graph").clientWidth)), tall = flat ? 190 : CROWDED ? 560 : 430, padX = CROWDED ? 60 : 85, padY = flat ? 0 : 50;
   const at = data.places.map(([x, y]) => [padX + x * (wide - 2 * padX), padY + y * (tall - 2 * padY)]);
   const picture = svg("svg", { viewBox: `0 0 ${wide} ${tall}`, role: "group", "aria-label": "Cameras, and how many people went from one to another" });
   const arrows = data.flows.filter(([a, b]) => a !== b).slice(0, MOST_ARROWS);
