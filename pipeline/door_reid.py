@@ -45,8 +45,8 @@ def test_reid(
     features."""
     from pipeline.atomic import write_json_atomic
     from pipeline.image_retrieval import Choices, Rated
+    from pipeline.image_retrieval import rate_pictures as rows_of_pictures
     from pipeline.image_retrieval import rows_table as picture_table
-    from pipeline.image_retrieval import test_images as rows_of_pictures
     from pipeline.market import MarketTestError, rows_table
     from pipeline.market import test_reid as rows_of_features
 

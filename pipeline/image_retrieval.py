@@ -100,7 +100,7 @@ class _Delays:
     weights: DelayTable
 
 
-def test_images(
+def rate_pictures(
     root: Path,
     choices: Choices | None = None,
     on_progress: Callable[[str, float, float | None], None] = lambda stage, done, total: None,

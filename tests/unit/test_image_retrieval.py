@@ -76,7 +76,7 @@ def test_the_rows_of_the_paper(market: Path, tmp_path: Path) -> None:
 
 def test_choices_change_the_rows(market: Path) -> None:
     def rows(**chosen: object) -> dict:
-        return image_retrieval.test_images(market, image_retrieval.Choices(encoder="stripes", **chosen)).rows
+        return image_retrieval.rate_pictures(market, image_retrieval.Choices(encoder="stripes", **chosen)).rows
 
     usual = rows()
     assert rows(flip=True)["cosine"] != usual["cosine"]
@@ -90,8 +90,8 @@ def test_without_sequence_lengths_a_sequence_ends_with_its_last_picture(market: 
     (tmp_path / "lengths.json").write_text(json.dumps(lengths))
     given = image_retrieval.Choices(encoder="stripes", sequence_lengths=tmp_path / "lengths.json")
     assert (
-        image_retrieval.test_images(market, given).rows
-        == image_retrieval.test_images(market, image_retrieval.Choices(encoder="stripes")).rows
+        image_retrieval.rate_pictures(market, given).rows
+        == image_retrieval.rate_pictures(market, image_retrieval.Choices(encoder="stripes")).rows
     )
     starts = image_retrieval._sequence_starts(tmp_path, None, ["0001_c1s3_000010_00.jpg", "0001_c1s1_000451_00.jpg"])
     assert starts == {(1, 1): 0, (1, 2): 452, (1, 3): 453}
@@ -154,4 +154,4 @@ def test_wrong_arguments_are_one_clear_line(market: Path, arguments: list[str], 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="at least two people"):
-        image_retrieval.test_images(tmp_path, image_retrieval.Choices(encoder="stripes"))
+        image_retrieval.rate_pictures(tmp_path, image_retrieval.Choices(encoder="stripes"))
