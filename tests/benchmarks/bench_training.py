@@ -5,8 +5,9 @@
 rendered   a rendered set (200 people, six cameras): a small dual backbone before and after training, `stripes`, and the
            trained network with one branch silenced
 branches   the same training with the local or the global branch alone
-pku        PKU-Reid: trained on its 62 training people, rated on its 12 test people (every image against the other
-           camera), beside every encoder whose weights are at hand. Needs $IDENTRIX_DATA, better also $IDENTRIX_MODELS
+pku        PKU-Reid: both branches, and either alone, trained on its 62 training people, rated on its 12 test people
+           (every image against the other camera), beside every encoder whose weights are at hand. Needs
+           $IDENTRIX_DATA, better also $IDENTRIX_MODELS
 speed      a training step: images a second of ResNet-50 + ViT-B/16 (on a CPU of the small network)
 
 The small network is timm's `test_resnet` and `test_vit` (0.7 million parameters together, meant for timm's own tests)
@@ -138,7 +139,7 @@ def short_training(work: Path) -> dict[str, float]:
     return {"rank1": after["rank1"], "mAP": after["mAP_standard"], "rank1_before": row["before"]["rank1"]}
 
 
-def pku(work: Path, epochs: int, device: str) -> list[dict[str, Any]]:
+def pku(work: Path, epochs: int, device: str, branches: Sequence[str]) -> list[dict[str, Any]]:
     """Trained on PKU-Reid's 62 training people, rated on its 12 test people."""
     source = Path(os.environ.get("IDENTRIX_DATA", "")) / "pku_reid"
     if not source.is_dir():
@@ -162,9 +163,10 @@ def pku(work: Path, epochs: int, device: str) -> list[dict[str, Any]]:
             print(f"pku: {name} left out, {error}")
     from reid.testing import embed_pictures
 
-    network, row = trained(data, work / "train-pku", epochs, device=device)
-    rating = scores(embed_pictures(network, test), gallery)
-    rows.append(said({"encoder": "small dual, trained on the 62", **rating, **row}))
+    for which in branches:
+        network, row = trained(data, work / f"train-pku-{which}", epochs, branches=which, device=device)
+        rating = scores(embed_pictures(network, test), gallery)
+        rows.append(said({"encoder": "small dual, trained on the 62", **rating, **row}))
     return rows
 
 
@@ -229,7 +231,7 @@ def main() -> None:
         if "branches" in args.only:
             found["branches"] = rendered(work, args.epochs, args.device, ["local", "global"])
         if "pku" in args.only:
-            found["pku"] = pku(work, 4 * args.epochs, args.device)
+            found["pku"] = pku(work, 4 * args.epochs, args.device, ["both", "local", "global"])
         if "speed" in args.only:
             found["speed"] = speed(args.device)
     if args.json:
