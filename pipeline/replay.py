@@ -19,6 +19,7 @@ from pipeline.tracklog import read_decisions, read_sightings, write_assignments
 from st_model.ledger import Correction, StayKey, final_ids
 from st_model.matcher import OnlineMatcher, Outcome
 from st_model.sightings import Decision, Sighting
+from st_model.teaching import Outage
 from st_model.transitions import TransitionTables
 
 
@@ -46,10 +47,14 @@ def replay(
     tables: TransitionTables,
     *,
     first_id: int = 1,
+    outages: Sequence[Outage] = (),
     on_progress: Callable[[str, float, float | None], None] = lambda stage, done, total: None,
 ) -> Replayed:
-    """Feed sightings, in order of emitted_s, to a new matcher. `tables` are taught; ids count up from `first_id`."""
-    matcher = OnlineMatcher(config.match, itertools.count(first_id).__next__, tables)
+    """Feed sightings, in order of emitted_s, to a new matcher. `tables` are taught; ids count up from `first_id`.
+
+    outages  when which camera was not watching
+    """
+    matcher = OnlineMatcher(config.match, itertools.count(first_id).__next__, tables, outages)
     said: list[Outcome] = []
     for number, sighting in enumerate(sightings):
         said.append(matcher.advance(sighting.emitted_s))
@@ -80,7 +85,14 @@ def replay_to(
     """
     inputs = read_inputs(source, overrides=overrides, encoder=encoder, tables=tables)
     config = inputs.config
-    done = replay(inputs.sightings, config, inputs.tables, first_id=inputs.first_id, on_progress=on_progress)
+    done = replay(
+        inputs.sightings,
+        config,
+        inputs.tables,
+        first_id=inputs.first_id,
+        outages=inputs.outages,
+        on_progress=on_progress,
+    )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -100,6 +112,7 @@ class Inputs:
     config: MatchConfig
     tables: TransitionTables
     first_id: int
+    outages: tuple[Outage, ...] = ()
 
 
 def read_inputs(
@@ -127,7 +140,8 @@ def read_inputs(
     begun = tables or own
     held = tables_for(config, read_tables(begun, config.tables).items() if begun else ())
     first_id = int(facts.get("counters", {}).get("first_global_id") or 1)
-    return Inputs(read_sightings(parquet), config, held, first_id)
+    outages = tuple((str(camera), float(from_s), float(to_s)) for camera, from_s, to_s in facts.get("outages", ()))
+    return Inputs(read_sightings(parquet), config, held, first_id, outages)
 
 
 def changes(before: Sequence[Decision], after: Sequence[Decision]) -> list[str]:

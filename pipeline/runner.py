@@ -112,6 +112,7 @@ def run(
         stack.enter_context(operations)
         stop = stop or threading.Event()
         video: LiveVideo | None = None
+        outages: list[tuple[str, float, float]] = []
         if live:
             cameras_now = stack.enter_context(LiveCameras(sources, config.live))
             seen = cameras_now.health
@@ -136,7 +137,7 @@ def run(
             watch.watch(stop, for_s, lambda seen_s: on_progress("watching", seen_s, None))
             config, health, interrupted = watch.config, cameras_now.health, False
             sources = [source_of(camera) for camera in config.cameras]
-            refused = not_delivering(health)
+            refused, outages = not_delivering(health), watch.outages
         else:
             together = stack.enter_context(reading.read_together(sources))
             seen = together.health
@@ -158,6 +159,7 @@ def run(
             "alarms": [asdict(alarm) for alarm in site.alarms],
             "failed_cameras": failed,
             "interrupted": interrupted,
+            "outages": outages,
             "ended_at_s": time.time(),  # `retention` counts from here
             "video_start_s": starts_s,
             "speed": {
