@@ -7,6 +7,7 @@ has changed are opened anew, and those that wait for their next attempt try at o
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -54,6 +55,10 @@ def changes(before: Config, now: Config) -> Changes:
     )
 
 
+MOST_OUTAGES = 10_000
+"""Kept for run.json, from which a replay learns of them."""
+
+
 @dataclass
 class LiveWatch:
     """Feeds a site from live cameras.
@@ -72,6 +77,12 @@ class LiveWatch:
     on_change: Callable[[Config], None] = lambda config: None
     each: Callable[[], None] = lambda: None
     _away: set[tuple[str, float, float]] = field(default_factory=set)
+    _over: dict[tuple[str, float], float] = field(default_factory=dict)
+
+    @property
+    def outages(self) -> list[tuple[str, float, float]]:
+        """(camera, from_s, to_s) of the latest times in which a camera was away, for run.json."""
+        return [(camera, from_s, to_s) for (camera, from_s), to_s in self._over.items()]
 
     def watch(self, stop: threading.Event, for_s: float | None, on_progress: Callable[[float], None]) -> None:
         """Watch until `stop` is set or `for_s` seconds are over."""
@@ -89,6 +100,10 @@ class LiveWatch:
         back = [(camera, from_s, max(from_s, floor_s)) for camera, from_s, _ in self._away - away]
         for outage in (*(away - self._away), *back, *self.cameras.outages()):  # the exact end comes last and holds
             self.site.matcher.add_outage(outage)
+            if math.isfinite(outage[2]):
+                self._over[outage[:2]] = outage[2]
+        while len(self._over) > MOST_OUTAGES:
+            del self._over[next(iter(self._over))]
         self._away = away
         if batch:
             self.site.step(batch)

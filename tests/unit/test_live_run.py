@@ -35,7 +35,7 @@ def test_an_outage_is_known_while_it_lasts_and_ends_when_it_ends():
     assert matcher.state.teacher.outages == (("a", 5.0, 7.0),)
     over.append(("a", 5.0, 9.0))
     watch.step([FRAME])
-    assert matcher.state.teacher.outages == (("a", 5.0, 9.0),)
+    assert matcher.state.teacher.outages == (("a", 5.0, 9.0),) and watch.outages == [("a", 5.0, 9.0)]
     matcher.add_outage(("b", 1e6, math.inf))
     assert matcher.state.teacher.outages == (("b", 1e6, math.inf),)  # the old one is too old to matter
 
