@@ -54,6 +54,7 @@ class _Area:
     counts: dict[str, int] = field(default_factory=dict)
     alarms: dict[str, str] = field(default_factory=dict)
     looked_s: float = 0.0
+    seen_going: bool = False
 
     @property
     def stuck(self) -> bool:
@@ -150,8 +151,10 @@ def _serve(
             if area.active is None:
                 fence = area.stream.lease()
                 if not fence:
-                    if until_ended and area.stream.decided().get("ended"):
+                    ended = bool(area.stream.decided().get("ended"))
+                    if until_ended and ended and area.seen_going:
                         return
+                    area.seen_going = area.seen_going or not ended
                     stop.wait(min(0.2, area.stream.lease_s / 4))
                     continue
                 area.active = MatchingArea(config, area.stream, fence)

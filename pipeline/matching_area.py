@@ -112,6 +112,7 @@ class MatchingArea:
         self._forgotten: set[str] = set()
         self._held: dict[str, tuple[str, int, list[Sighting]]] = {}  # entry -> worker, number, sightings
         self._done: list[tuple[str, str, int]] = []  # entry, worker, number: nothing in it waits
+        self._heard = False
         self._hear(stream.claim())
 
     def step(self, most: int = 1000, wait_s: float = 0.2) -> Turn | None:
@@ -132,8 +133,8 @@ class MatchingArea:
 
     @property
     def over(self) -> bool:
-        """Every camera has ended, everything is decided, and that is stored."""
-        return bool(self._area.get("ended")) and not self.holds
+        """Every camera has ended since we are active, everything is decided, and that is stored."""
+        return self._heard and bool(self._area.get("ended")) and not self.holds
 
     def stored(self, turn: Turn, version: int) -> None:
         """The turn is stored."""
@@ -178,6 +179,7 @@ class MatchingArea:
             self._hear_one(entry, said)
 
     def _hear_one(self, entry: Entry, said: WorkerSaid) -> None:
+        self._heard = True
         worker = self.workers.get(said.worker)
         if worker is None or worker.session != said.session:
             self._begin_anew_if_over(said)

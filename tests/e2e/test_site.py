@@ -296,6 +296,19 @@ def test_a_worker_without_a_matcher_keeps_what_it_saw_and_goes_on(site, tmp_path
     assert len(set(stays([tmp_path / "w"]).values())) == 4
 
 
+def test_recordings_are_matched_one_set_after_the_other(site, tmp_path):
+    """The second begins at the same site time: nobody is remembered, ids go on, counts add."""
+    config = load_config(site())
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one = in_threads(config, tmp_path / "one")
+    two = in_threads(config, tmp_path / "two")
+    assert renamed(stays(one)) == renamed(stays(two))
+    assert not set(stays(one).values()) & set(stays(two).values())
+    once = {tuple(cell): n for *cell, n in learnt(one[0])}
+    assert {tuple(cell): n for *cell, n in learnt(two[0])} == {cell: 2 * n for cell, n in once.items()}
+
+
 def test_every_schema_is_one(tmp_path):
     for path in sorted(Path(ROOT / "schemas").glob("*.json")):
         jsonschema.Draft202012Validator.check_schema(json.loads(path.read_text()))
