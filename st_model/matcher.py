@@ -51,6 +51,7 @@ def apply(
     """
     if decision.global_id == NEW:
         raise ValueError(f"decision about {decision.key} has no id yet")
+    people = len(state.gallery)
     stay = state.stays.get(sighting.key)
     if stay is None:
         stay = state.stays[sighting.key] = stay_after(state, sighting)
@@ -62,7 +63,7 @@ def apply(
         return []
     p_new = next((c.probability for c in decision.candidates if c.global_id is None), 0.0)
     if 0.0 < p_new < 1.0:  # caution is a cost, not evidence: counted as such it would feed itself until all are new
-        p_new = float(expit(logit(p_new) - caution_among(len(state.gallery), settings)))
+        p_new = float(expit(logit(p_new) - caution_among(people, settings)))
     new, arrivals = state.new_seen.get(stay.camera, (0.0, 0.0))
     state.new_seen[stay.camera] = (new + p_new, arrivals + 1.0)
     best = max(decision.candidates, key=lambda c: c.probability, default=None)

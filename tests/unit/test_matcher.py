@@ -56,6 +56,22 @@ def test_nobody_is_twice_in_one_camera() -> None:
     assert ids["a", 1] != ids["a", 2]
 
 
+def test_who_arrives_in_two_overlapping_cameras_in_one_window_is_one_person() -> None:
+    ids = ids_of([stay("a", 1, 0, 3, RED), stay("b", 1, 0.2, 3.1, RED), stay("b", 2, 0.2, 3.1, BLUE)])
+    assert ids["a", 1] == ids["b", 1] != ids["b", 2]
+
+
+def test_caution_teaches_nobodys_share_of_new_people() -> None:
+    cautious, bold = (matcher(settings=replace(SETTINGS, caution=c)) for c in (60.0, 0.0))
+    for m in (cautious, bold):
+        for n, look in enumerate((RED, BLUE, [0, 0, 1, 0], [0.66, 0.75, 0, 0])):
+            m.submit(stay("ab"[n % 2], n, 20.0 * n, 20.0 * n + 3, look))
+        m.finish()
+    assert cautious.state.new_seen.keys() == bold.state.new_seen.keys() == {"a", "b"}
+    for camera, seen in cautious.state.new_seen.items():
+        assert seen == pytest.approx(bold.state.new_seen[camera], abs=1e-6)
+
+
 def test_a_broken_track_goes_on_as_the_same_person() -> None:
     ids = ids_of([stay("a", 1, 0, 10, RED), stay("a", 2, 9.5, 20, RED)])
     assert ids["a", 1] == ids["a", 2]

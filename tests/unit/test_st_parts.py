@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 from sighting_streams import unit
 
-from st_model.appearance import fit_basis, raw_basis
+from st_model.appearance import Basis, fit_basis, raw_basis
 from st_model.calibration import Calibration, calibration_for, fit_platt, reliability
 from st_model.clocks import clock_offsets, clock_steps, cycle_residuals, pair_offsets
 from st_model.drift import PairDrift, observe
 from st_model.gallery import Gallery, Stay
-from st_model.hypotheses import MatchSettings, twice
+from st_model.hypotheses import MatchSettings, about, twice
 from st_model.ledger import Correction, LedgerError, aliases, final_ids
 from st_model.merging import find_merges
 from st_model.sightings import Candidate, Decision
 from st_model.splitting import find_splits, retractions
 from st_model.teaching import Teacher, last_exit_weights
 from st_model.transitions import ONE, Increment, TableSettings, TransitionTables
+from st_model.witness_fit import fit_by_crowds
 
 AXES = TableSettings(horizon_s=300.0)
 
@@ -230,6 +231,36 @@ def test_prototypes_that_disagree_count_less() -> None:
     lengths = [float(np.linalg.norm(gallery.vectors[gallery.slot(i)])) for i in (1, 2)]
     assert lengths[0] > 0.95
     assert lengths[1] < 0.7
+
+
+def test_who_left_beyond_the_horizon_is_hardly_about() -> None:
+    gallery, settings = Gallery(raw_basis(Calibration(20.0, -10.0))), MatchSettings()
+    for n, last_s in enumerate((0.0, 10.0, 900.0)):
+        gallery.give(stay("a", n, last_s, last_s, RED), n + 1)
+    assert about(gallery, 1000.0, TransitionTables(AXES), settings) == pytest.approx(1.0 + 2.0 * np.exp(-4.0))
+
+
+def test_a_mean_of_several_stays_must_be_more_alike() -> None:
+    basis = Basis(None, {}, None, Calibration(20.0, -10.0), 0, agreement=0.4)
+    gallery = Gallery(basis)
+    assert [gallery.gain_of(n) for n in (0, 1)] == [1.0, 1.0]
+    assert gallery.gain_of(4) == pytest.approx(np.sqrt(4 / 2.2))
+    for n in range(4):
+        one = stay("abcd"[n], n, 10.0 * n, 10.0 * n + 1, RED)
+        gallery.give(one, 1)
+        gallery.confirm(one)
+    assert gallery.gain[gallery.slot(1)] == pytest.approx(np.sqrt(4 / 2.2))
+
+
+def test_the_fit_by_crowds_stands_where_nobody_is_near_or_seen_at_all() -> None:
+    rng = np.random.default_rng(5)
+    nothing = np.zeros(0)
+    alone = fit_by_crowds(nothing, [nothing, nothing])
+    assert (alone.slope, -alone.offset / alone.slope) == pytest.approx((2.0, 2.4), rel=1e-3)
+    strangers, same = rng.normal(size=20_000), rng.normal(4.0, 1.0, 800)  # log-odds 4 z - 8
+    late = fit_by_crowds(nothing, [strangers[:2000], np.append(same, strangers[2000:9000]), strangers[9000:]])
+    assert late.slope == pytest.approx(4.0, rel=0.25)
+    assert -late.offset / late.slope == pytest.approx(2.0, abs=0.3)
 
 
 def test_twice_needs_more_than_a_broken_track() -> None:
