@@ -86,6 +86,13 @@ function drawHealth() {
   lines.push(degraded ? `Redis was away for ${long(degraded)}; the counts were kept on disk and merged.` : "Redis was there all the time.");
   if (data.facts.interrupted) lines.push("The run was stopped before its sources ended.");
   if (data.counters.rows_without_id) lines.push(`${data.counters.rows_without_id} boxes belong to stays that never got an id.`);
+  for (const name of cameras) {
+    const live = data.health[name]?.live;
+    if (!live) continue;
+    const away = Object.entries(live.seconds || {}).filter(([state, seconds]) => state !== "live" && seconds >= 0.5).map(([state, seconds]) => `${state} for ${long(seconds)}`);
+    const told = [plural(live.reconnects || 0, "reconnect"), ...away, live.jumps ? plural(live.jumps, "jump") + " of its clock" : null, live.late ? plural(live.late, "late frame") : null, live.reason ? `lost last: ${live.reason}` : null];
+    lines.push(`${name}, live: ${told.filter(Boolean).join(", ")}.`);
+  }
   for (const alarm of data.alarms) lines.push(`${clock(100 * (alarm.time_s - data.zero_s))}: travel times from ${alarm.pair?.[0]} to ${alarm.pair?.[1]} ${alarm.raised ? "changed; they are not trusted until they hold again" : "hold again"}.`);
   if (!data.alarms.length) lines.push("No drift alarm: travel times between cameras stayed as learnt.");
   if (data.speed.cpu_ms_per_camera_frame) lines.push(`${data.speed.cpu_ms_per_camera_frame.toFixed(1)} ms of CPU per camera frame, ${long(data.speed.total_wall_s)} in all.`);

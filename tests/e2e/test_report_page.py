@@ -53,6 +53,11 @@ def write_run(folder: Path, persons: int, cameras: tuple[str, ...] = ("hall", "s
     diagram = {"predicted": [0.1, None, 0.9], "observed": [0.2, None, 0.8], "weight": [5.0, 0.0, 9.0], "error": 0.1}
     write_json_atomic(folder / "calibration.json", {name: {"by_time": diagram} for name in ("before", "after")})
     health = {name: {"frames_read": 100, "first_s": 0.0, "last_s": 60.0, "fps": 10.0} for name in cameras}
+    health[cameras[-1]]["live"] = {
+        "reconnects": 2,
+        "seconds": {"live": 50.0, "stalled": 12.0},
+        "reason": "<i>no route</i>",
+    }
     settings = {"match": {"calibration": {"g0": 18.0, "b0": -9.5}, "window_s": 1.0}}
     write_json_atomic(folder / "run.json", {"site": "store", "cameras": health, "config": settings})
     return write_report(folder)
@@ -80,6 +85,7 @@ def test_it_opens_from_disk_without_a_complaint_and_asks_for_nothing(desk, page)
     assert "hall → shop" in text(desk, "#histograms") and "evidence 9" in text(desk, "#histograms")
     assert len(desk.find_elements("css selector", "#graph .node")) == 3
     assert desk.execute_script("return document.querySelectorAll('#histograms .curve').length") == 2
+    assert "exit, live: 2 reconnects, stalled for 12 s, lost last: <i>no route</i>." in text(desk, "#alarms")
     assert "dashed: after, error 0.100" in text(desk, "#calibration")
     painted = "const c = document.querySelector('#timeline canvas'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; return new Set(Array.from({length: 4000}, (_, k) => d[4 * 97 * k] << 16 | d[4 * 97 * k + 1] << 8 | d[4 * 97 * k + 2])).size"  # noqa: E501
     assert desk.execute_script(painted) > 4  # ground, lines and the colours of three cameras
