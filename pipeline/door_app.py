@@ -45,7 +45,7 @@ def app(
     host: Annotated[str, typer.Option("--host", help="address to bind to; others than loopback need a password")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8501,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="TCP port")] = 8501,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open a browser window")] = False,
 ) -> None:
     """The application in the browser: who was where and why, search by picture, corrections, what if, tables.

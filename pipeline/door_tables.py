@@ -37,7 +37,16 @@ def tables_show(
         median = "-" if row.median_s is None else f"{row.median_s:.1f} s"
         typer.echo(f"{row.from_camera:>16} -> {row.to_camera:<16} {row.evidence:9.2f} observations, median {median}")
     if not rows:
-        typer.echo("nothing learnt yet")
+        import difflib
+
+        from pipeline.tables_command import sites_beside
+
+        settings = _site(site, config, override)
+        with clear_errors():
+            others = sites_beside(settings)
+        near = difflib.get_close_matches(settings.site_name, others, n=1, cutoff=0.5)
+        hint = f"; did you mean --site {near[0]}?" if near else f"; sites here: {', '.join(others)}" if others else ""
+        typer.echo(f"nothing learnt yet{hint}")
 
 
 @tables_app.command("plot")

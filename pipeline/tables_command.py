@@ -57,6 +57,12 @@ def show(config: MatchConfig) -> list[PairSummary]:
         return summaries(tables)
 
 
+def sites_beside(config: MatchConfig) -> list[str]:
+    """The other sites that the same Redis holds: the one that was meant may be among them."""
+    with open_store(config, config.tables) as (store, _):
+        return [site for site in store.sites() if site != config.site_name]
+
+
 def plot(config: MatchConfig, folder: Path) -> int:
     """Write a picture per pair into `folder`; returns how many."""
     with site_tables(config) as (_, tables):

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from st_model import store_scripts
 from st_model.counts import Axes, Counts, summed
@@ -225,6 +226,12 @@ class Store:
         """Risen by every batch counted and every reset; 0 for a new site."""
         with translated(self.place, self.site):
             return int(self._redis.get(self._keys.of("version")) or 0)
+
+    def sites(self) -> list[str]:
+        """Names of all sites that this Redis holds, sorted."""
+        with translated(self.place, self.site):
+            found = self._redis.scan_iter(match="identrix:{*}:schema", count=1000)
+            return sorted(unquote(name.decode()[len("identrix:{") : -len("}:schema")]) for name in found)
 
     def reset_version(self) -> int:
         """The version at which the tables were last reset; 0: never."""

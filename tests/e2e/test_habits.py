@@ -116,3 +116,8 @@ def test_what_is_wrong_is_found_and_said(empty, walk, monkeypatch):
     assert "ZeroDivisionError" in found["pictures"]["found"] and all(found[name]["advice"] for name in bad)
     said = identrix("doctor", "--config", site).stdout
     assert "BAD  camera b" in said and said.splitlines()[-1].startswith("cannot work yet:")
+
+
+def test_a_site_that_was_mistyped(hall):
+    assert "did you mean --site hall?" in identrix("tables", "show", "--site", "halle").stdout
+    assert "sites here: hall" in identrix("tables", "show", "--site", "x").stdout
