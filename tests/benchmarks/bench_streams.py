@@ -274,7 +274,8 @@ def live(url: str, cameras: int, seconds: float) -> dict[str, Any]:
     thread = threading.Thread(target=read)
     thread.start()
     begin_s, at = time.time(), 0
-    tick = 0
+    spoke_s: dict[str, float] = defaultdict(float)
+    rounds_s: list[float] = []
     while at < len(rows) or time.time() - begin_s < seconds:
         now_s = time.time() - begin_s
         some: dict[str, list[Sighting]] = defaultdict(list)
@@ -286,11 +287,12 @@ def live(url: str, cameras: int, seconds: float) -> dict[str, Any]:
             )
             at += 1
         for worker in workers.cameras:
-            if worker in some or tick % 5 == 0:  # a silent worker says every 0.25 s how far it is
+            if worker in some or time.time() - spoke_s[worker] >= 0.25:  # a silent one says how far it is
+                spoke_s[worker] = time.time()
                 for row in some[worker]:
                     said_s.setdefault(row.key, time.time())
                 workers.say(worker, some[worker], begin_s + now_s)
-        tick += 1
+        rounds_s.append(time.time() - begin_s - now_s)
         time.sleep(max(0.0, 0.05 - (time.time() - begin_s - now_s)))
     for worker in workers.cameras:
         workers.say(worker, [], time.time(), "ended")
@@ -305,6 +307,7 @@ def live(url: str, cameras: int, seconds: float) -> dict[str, Any]:
         "cameras": cameras,
         "sightings_per_s": round(len(rows) / seconds, 1),
         "first_decisions": len(waits),
+        "p50_s_of_a_round_of_all_workers": round(statistics.median(rounds_s), 3),
         "p50_s": round(statistics.median(waits), 3),
         "p99_s": round(waits[min(len(waits) - 1, int(0.99 * len(waits)))], 3),
     }
