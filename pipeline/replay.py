@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from pipeline.atomic import output_error, write_lines
 from pipeline.config import MatchConfig, load_match_config
@@ -16,6 +18,8 @@ from pipeline.freezing import tables_for
 from pipeline.journal import json_line, read_facts, to_json
 from pipeline.tables_file import read_tables, write_tables
 from pipeline.tracklog import read_decisions, read_sightings, write_assignments
+from st_model.appearance import calibrate_by_time
+from st_model.hypotheses import MatchSettings
 from st_model.ledger import Correction, StayKey, final_ids
 from st_model.matcher import OnlineMatcher, Outcome
 from st_model.sightings import Decision, Sighting
@@ -80,7 +84,8 @@ def replay_to(
     """Replay a run folder, or a sightings.parquet of any program, into `out`.
 
     A run folder brings its own settings, starting tables and ids; `overrides` (`key.sub=value`), `encoder` (whose
-    shipped calibration is used) and `tables` (a file of `tables export`) replace them. Writes decisions.jsonl,
+    shipped calibration is used) and `tables` (a file of `tables export`) replace them. Of a bare file nothing is known:
+    without `encoder` the calibration to start from is fitted to the file itself. Writes decisions.jsonl,
     corrections.jsonl, assignments.csv and tables_end.json. Raises ReplayError, ConfigError, JournalError, OutputError.
     """
     inputs = read_inputs(source, overrides=overrides, encoder=encoder, tables=tables)
@@ -141,7 +146,26 @@ def read_inputs(
     held = tables_for(config, read_tables(begun, config.tables).items() if begun else ())
     first_id = int(facts.get("counters", {}).get("first_global_id") or 1)
     outages = tuple((str(camera), float(from_s), float(to_s)) for camera, from_s, to_s in facts.get("outages", ()))
-    return Inputs(read_sightings(parquet), config, held, first_id, outages)
+    sightings = read_sightings(parquet)
+    told = encoder or any(o.startswith(("match.calibration", "reid.encoder")) for o in overrides)
+    if run is None and not told:
+        config = config.model_copy(update={"match": _fitted_to(sightings, config.match)})
+    return Inputs(sightings, config, held, first_id, outages)
+
+
+def _fitted_to(sightings: Sequence[Sighting], match: MatchSettings) -> MatchSettings:
+    """Settings for embeddings of an unknown encoder: the calibration to start from is fitted, without labels, to the
+    first stays of the file, where there are enough. A shipped one would be that of another network."""
+    stays = list({s.key: s for s in sightings if s.closed}.values())[: match.whiten_from]
+    if len(stays) < match.centre_from or len({s.embedding.shape for s in stays}) > 1:
+        return match
+    calibration, _ = calibrate_by_time(
+        np.stack([s.embedding for s in stays]),
+        np.array([s.camera for s in stays]),
+        np.array([s.entered_s for s in stays]),
+        np.array([s.last_s for s in stays]),
+    )
+    return replace(match, calibration=calibration)
 
 
 def changes(before: Sequence[Decision], after: Sequence[Decision]) -> list[str]:

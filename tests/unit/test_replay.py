@@ -7,9 +7,10 @@ import pytest
 
 from pipeline.config import load_match_config
 from pipeline.journal import JournalError
-from pipeline.replay import ReplayError, changes, decisions_of, replay, replay_to
+from pipeline.replay import ReplayError, changes, decisions_of, read_inputs, replay, replay_to
 from pipeline.sightings_file import write_sightings
 from pipeline.tables_file import TablesFileError, read_tables, write_tables
+from st_model.calibration import calibration_for
 from st_model.sightings import Sighting
 from st_model.transitions import ONE, Increment, TableSettings, TransitionTables
 
@@ -35,6 +36,29 @@ def test_the_same_input_gives_the_same_decisions_bit_for_bit(sightings):
     assert first.decisions == second.decisions or repr(first.decisions) == repr(second.decisions)  # NaN delays
     assert first.corrections == second.corrections
     assert list(first.tables.items()) == list(second.tables.items())
+
+
+def test_a_file_of_an_unknown_encoder_brings_its_own_calibration(tmp_path):
+    rng = np.random.default_rng(6)
+    rows = []
+    for person in range(60):
+        looks = rng.normal(size=32) + 4.0  # all embeddings point one way: cosines of strangers lie near .94
+        for n, camera in enumerate("ab"):
+            seen = looks + 0.2 * rng.normal(size=32)
+            entered_s = 9.0 * person + 12.0 * n
+            embedding = (seen / np.linalg.norm(seen)).astype(np.float32)
+            rows.append(Sighting(camera, 2 * person + n, entered_s, entered_s + 4, entered_s + 5, True, embedding, 4))
+    path = tmp_path / "sightings.parquet"
+    write_sightings(path, sorted(rows, key=lambda s: s.emitted_s))
+    shipped, fitted = load_match_config({}).match.calibration, read_inputs(path).config.match.calibration
+    vectors = {s.key: s.embedding for s in rows}
+    strangers = [float(vectors["a", 2 * n] @ vectors["b", 2 * n + 3]) for n in range(59)]
+    same = [float(vectors["a", 2 * n] @ vectors["b", 2 * n + 1]) for n in range(60)]
+    assert np.mean([shipped.log_odds(c) > 0 for c in strangers]) > 0.9
+    assert np.mean([fitted.log_odds(c) > 0 for c in strangers]) < 0.1
+    assert np.mean([fitted.log_odds(c) > 0 for c in same]) > 0.9
+    assert read_inputs(path, encoder="osnet").config.match.calibration == calibration_for("osnet")
+    assert read_inputs(path, overrides=["match.calibration.g0=7"]).config.match.calibration.g0 == 7
 
 
 def test_people_keep_their_id_from_camera_to_camera(sightings):
