@@ -25,6 +25,7 @@ from pipeline.explain import ExplainError
 from pipeline.forget_video import forget_in_videos, video_folder
 from pipeline.hidden_boxes import FILE, erase_boxes
 from pipeline.journal import json_line, read_facts, read_json_lines
+from pipeline.outputs import finish_killed
 from pipeline.parts import parts_of
 from pipeline.run_edit import (
     BASE_IDS,
@@ -35,7 +36,6 @@ from pipeline.run_edit import (
     check_finished,
     derive,
     done,
-    finish_killed_run,
     locked,
     note,
     read_log,
@@ -84,7 +84,9 @@ def forget(
     """
     run_dirs = [Path(run) for run in run_dirs]
     for run in run_dirs:
-        finish_killed_run(run.parent.parent if run.parent.name == "parts" else run)
+        whole = run.parent.parent if run.parent.name == "parts" else run
+        if (whole / "journal").is_dir():
+            finish_killed(whole)
     run_dirs = [folder for run in run_dirs for folder in (*parts_of(run), run)]
     stays: dict[str, int] = {}
     videos: dict[str, str] = {}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +99,18 @@ def write_tracks_of(
 def finish_killed(folder: Path) -> dict[str, Any]:
     """What a killed run would have written at its end, but for pictures and videos; returns counts as `run.json` has.
 
-    Raises JournalError when the folder holds no unfinished run or a damaged one, OutputError.
+    Raises JournalError when the folder holds no unfinished run, a damaged one or one that goes on, OutputError.
     """
     journal = folder / "journal"
     if not journal.is_dir():
         if not unfinished_parts(folder) or (folder / "tracks.parquet").exists():
             raise JournalError(f"{folder}: no unfinished run is here (a finished one has no journal folder)")
         journal.mkdir()  # killed while it moved its journal into a part
+    with _alone(folder):
+        return _finish_killed(folder)
+
+
+def _finish_killed(folder: Path) -> dict[str, Any]:
     finish_parts(folder)
     facts = read_facts(folder)
     settings = facts.get("config", {})
@@ -121,6 +129,20 @@ def finish_killed(folder: Path) -> dict[str, Any]:
     write_json_atomic(folder / "run.json", {**facts, "interrupted": True, "counters": counts})
     write_report(folder)
     return counts
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Raises JournalError while a run writes there: its journal holds a lock until the run ends, however it ends."""
+    held = os.open(folder / "journal", os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JournalError(f"{folder}: a run is going on there; stop it first") from None
+        yield
+    finally:
+        os.close(held)
 
 
 def write_outputs(

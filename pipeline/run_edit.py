@@ -12,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -96,23 +95,6 @@ def check_finished(run_dir: Path) -> None:
     missing = [n for n in ("run.json", "decisions.jsonl", "tracks.parquet") if not (run_dir / n).is_file()]
     if missing:
         raise EditError(f"{run_dir}: not the folder of a finished run ({', '.join(missing)} missing)")
-
-
-def finish_killed_run(run_dir: Path) -> None:
-    """Complete a run that was killed. Raises EditError while a run writes there, JournalError, OutputError."""
-    from pipeline.outputs import finish_killed
-
-    journal = run_dir / "journal"
-    if not journal.is_dir():
-        return
-    held = os.open(journal, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        finish_killed(run_dir)
-    except BlockingIOError:
-        raise EditError(f"{run_dir}: a run is going on there; stop it first") from None
-    finally:
-        os.close(held)
 
 
 def version_of(run_dir: Path) -> str:

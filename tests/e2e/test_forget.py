@@ -16,7 +16,6 @@ from door import PLAIN, films, identrix, own_process
 from pipeline.config import load_match_config
 from pipeline.corrections import How, merge
 from pipeline.journal import sighting_to_json
-from pipeline.run_edit import EditError
 from pipeline.site_store import open_store
 from pipeline.tracklog import read_sightings, read_tracks
 from pipeline.tracks_table import read_assignments
@@ -290,10 +289,10 @@ def test_a_site_alone_and_bad_words(marked, tmp_path):
 
 def test_a_killed_run_is_finished_first_and_a_running_one_is_left_alone(marked, monkeypatch):
     from pipeline.journal_writer import RunJournal
-    from pipeline.run_edit import finish_killed_run
 
-    with RunJournal(marked), pytest.raises(EditError, match="a run is going on there"):
-        finish_killed_run(marked)
+    with RunJournal(marked):
+        refused = identrix("finish", marked)
+    assert refused.exit_code == 2 and "a run is going on there" in refused.stderr
 
 
 def test_a_part_of_a_long_run_with_segments_of_live_video(marked):
