@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+collect_ignore = ["rtsp_server.py"]  # a program for the system's Python, whose imports are not here
+
 settings.register_profile("project", deadline=None)  # how long an example takes says more of the machine than of us
 settings.load_profile("project")
 
