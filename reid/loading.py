@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 def batches(data: ReidData, recipe: Recipe, architecture: Any, epoch: int, device: str) -> Any:
     """A DataLoader of one epoch, this process's share: (n, 3, H, W) uint8 images and (n,) people. All processes draw
     the same batches and divide each among them."""
-    import torch
     from torch.utils.data import DataLoader
 
     batch, common = recipe.batch, {"seed": recipe.seed, "epoch": epoch}
@@ -27,16 +27,16 @@ def batches(data: ReidData, recipe: Recipe, architecture: Any, epoch: int, devic
     workers = batch.workers if batch.workers is not None else min(16, os.cpu_count() or 1) * on_gpu
     options: dict[str, Any] = {"num_workers": workers, "pin_memory": on_gpu}
     if workers:
-        options["worker_init_fn"] = _one_thread
+        # A fork of this process would copy the locks its threads hold just then, and could wait for them for ever.
+        clean = multiprocessing.get_context("forkserver")
+        clean.set_forkserver_preload(["cv2", "torch", "reid.sampling"])
+        options |= {"worker_init_fn": _one_thread, "multiprocessing_context": clean}
     if batch.sampling == "triplets":
         drawn = triplet_batches(len(data.train), batch.people, **common)
         drawn = [rows[: len(rows) // shares * shares][rank::shares] for rows in drawn]
 
-        def join(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-            return torch.cat([images for images, _ in items]), torch.cat([people for _, people in items])
-
         triplets = TripletDataset(data.train, size_px, recipe.augmentation, **common)
-        return DataLoader(triplets, batch_sampler=[rows for rows in drawn if rows], collate_fn=join, **options)  # type: ignore[arg-type]
+        return DataLoader(triplets, batch_sampler=[rows for rows in drawn if rows], collate_fn=_join, **options)  # type: ignore[arg-type]
     people, cameras = labels(data.train)
     numbered: list[list[tuple[int, int]]] = []
     share = batch.people * batch.images // shares
@@ -45,6 +45,12 @@ def batches(data: ReidData, recipe: Recipe, architecture: Any, epoch: int, devic
         numbered.append(draws[rank * share : (rank + 1) * share])
     images = ImageDataset(data.train, size_px, recipe.augmentation, **common)
     return DataLoader(images, batch_sampler=numbered, **options)  # type: ignore[arg-type]
+
+
+def _join(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    import torch
+
+    return torch.cat([images for images, _ in items]), torch.cat([people for _, people in items])
 
 
 def _one_thread(_: int) -> None:
