@@ -34,8 +34,8 @@ def run_demo(
     *,
     seed: int = 7,
     cameras: int = 3,
-    people: int = 15,
-    duration_s: float = 110.0,
+    people: int = 12,
+    duration_s: float = 160.0,
     animation: Path | None = None,
     stop: threading.Event | None = None,
     on_progress: Callable[[str, float, float | None], None] = lambda stage, done, total: None,
@@ -43,7 +43,7 @@ def run_demo(
     """Render into `out/site`, run into `out/run`, evaluate. What an earlier demo left there is replaced.
 
     The run is the ordinary one: motion detection and `stripes` instead of networks, because these need no weights.
-    A run that was stopped has no scores. `animation`: where to write a short animated WebP of the last quarter of it.
+    A run that was stopped has no scores. `animation`: where to write a short animated WebP of its middle.
     Raises KeyboardInterrupt when stopped while rendering, ConfigError when `out`
     holds folders of somebody else, OutputError when it cannot be written.
     """
@@ -102,7 +102,7 @@ def _animate(video: Path, out: Path, duration_s: float) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(out, error) from error
-    begin_s = 0.75 * duration_s  # by then people have met each other in every camera
+    begin_s = 0.4 * duration_s  # people are everywhere, and some come from another camera
     length_s = min(15.0, duration_s - begin_s)
     write_animation(video, out, begin_s=begin_s, length_s=length_s, fps=8, width=840, most_bytes=2_000_000)
 
