@@ -51,7 +51,7 @@ class MatchSettings:
     memory_s: float = 86400.0
     new_share: float = 0.3
     new_evidence: float = 100.0
-    caution: float = 4.0
+    caution: float = 4.5
     lift: float = 1.0
     merge_at: float = 0.98
     merge_time: float = 6.0
