@@ -30,7 +30,7 @@ def test_the_demo_scores_a_run_of_its_own_site(tmp_path):
     done = identrix("demo", "--out", tmp_path, "--animation", picture)
     assert (done.exit_code, done.stderr) == (0, "")
     with Image.open(picture) as moving:
-        assert (moving.format, moving.n_frames, moving.width) == ("WEBP", 20, 840)  # a quarter of ten seconds at 8 Hz
+        assert (moving.format, moving.n_frames, moving.width) == ("WEBP", 48, 840)  # six of ten seconds at 8 Hz
     assert picture.stat().st_size <= 2_000_000
     assert "HOTA" in done.stdout and "IDF1" in done.stdout
     named = [Path(word.rstrip(",")) for word in done.stdout.split() if word.startswith(str(tmp_path))]
