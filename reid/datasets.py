@@ -135,6 +135,8 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path}: not a readable image: {error}") from error
+    except ImportError as error:  # once Ultralytics was imported, what Pillow does not know is tried with a HEIF reader
+        raise DatasetError(f"{path}: not a readable image: of no kind that Pillow knows") from error
 
 
 def labels(pictures: Iterable[Picture]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
