@@ -177,8 +177,8 @@ def test_kill_9_of_a_live_run(state, tmp_path, out):
         assert identrix("finish", out).exit_code == DONE
         assert (out / "tracks" / "a.txt").exists() and not (out / "journal").exists()
         assert all((part / "tracks.parquet").exists() for part in parts_of(out)) and len(parts_of(out)) >= 2
-        (film,) = (out / "video" / "a").iterdir()
-        assert picture_count(film) > 5  # playable, though nobody finished it
+        film = min((out / "video" / "a").iterdir())  # another may have begun: segments end with the minutes of the clock
+        assert picture_count(film) > 0  # playable, though nobody finished it
 
 
 def test_files_and_live_cameras_do_not_mix(walk, state, out):
