@@ -177,7 +177,7 @@ def test_kill_9_of_a_live_run(state, tmp_path, out):
         assert identrix("finish", out).exit_code == DONE
         assert (out / "tracks" / "a.txt").exists() and not (out / "journal").exists()
         assert all((part / "tracks.parquet").exists() for part in parts_of(out)) and len(parts_of(out)) >= 2
-        film = min((out / "video" / "a").iterdir())  # another may have begun: segments end with the minutes of the clock
+        film = min((out / "video" / "a").iterdir())  # another may have begun: they end with the minutes
         assert picture_count(film) > 0  # playable, though nobody finished it
 
 
