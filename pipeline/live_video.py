@@ -29,13 +29,13 @@ from pipeline.schema import Output
 from pipeline.segments import SegmentWriter
 from pipeline.sources import Frame
 from pipeline.tracking import Tracks
+from pipeline.trails import Trails
 
 log = logging.getLogger(__name__)
 
 IdOf = Callable[[str, int], tuple[int, float] | None]
 """(camera, track id) -> (global id, probability), None while there is none."""
 
-TRAIL_S = 3.0  # as in the videos of files
 JPEG_QUALITY = 92  # of the pictures that wait; nothing of it shows after H.264
 WALL_HZ = 5.0
 SILENT_S = 2.0  # a tile without a new picture for so long is dimmed
@@ -125,7 +125,7 @@ class _CameraVideo:
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
         self._recent: deque[tuple[float, Tracks]] = deque()
-        self._trails: dict[int, deque[tuple[float, float, float]]] = defaultdict(deque)
+        self._trails = Trails()
         self._hider: Hider | None = None
         if all_.blur != "none":
             self._hider = Hider(all_.blur, (), load_faces() if all_.blur == "faces" else None)
@@ -223,16 +223,7 @@ class _CameraVideo:
         known = [self._all.id_of(self.camera, track_id) for track_id in tracks.track_ids.tolist()]
         ids = [None if found is None else found[0] for found in known]
         labels = ["" if found is None else f"P{found[0]} {found[1]:.0%}" for found in known]
-        for global_id, (x1, _, x2, y2) in zip(ids, tracks.boxes.tolist(), strict=True):
-            if global_id is not None:
-                self._trails[global_id].append((time_s, (x1 + x2) / 2, y2))
-        for global_id in list(self._trails):
-            trail = self._trails[global_id]
-            while trail and trail[0][0] < time_s - TRAIL_S:
-                trail.popleft()
-            if not trail:
-                del self._trails[global_id]
-        trails = {who: np.array(trail, np.float32)[:, 1:] for who, trail in self._trails.items()}
+        trails = self._trails.at(time_s, ids, tracks.boxes.tolist())
         draw_frame(image, tracks.boxes, ids, labels, trails, self.camera, clock_text(time_s))
 
     def _boxes_around(self, time_s: float) -> list[StayBoxes]:

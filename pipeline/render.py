@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.annotate import Colour, Image, clock_text, draw_frame, person_colour
 from pipeline.blur import Hider, hiders
@@ -26,12 +25,12 @@ from pipeline.movements import stays, transitions
 from pipeline.roster import Roster, flows_of
 from pipeline.sources import CameraHealth, Frame, Source, SourceError, probe, read_together
 from pipeline.tracks_table import FinalIds, read_assignments, read_tracks
+from pipeline.trails import Trails
 from pipeline.video import VideoWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TRAIL_S = 3.0  # long enough to see where somebody came from, short enough not to fill the picture
 NOTE_S = 4.0  # how long a hand-over stays written: time to read a short line
 FLASH_S = 1.2  # how long somebody who came from another camera glows
 ENDED_AFTER_S = 1.0  # without a picture while others go on
@@ -143,7 +142,7 @@ class _Scribe:
         self._boxes = np.stack([rows[name].to_numpy() for name in ("x1", "y1", "x2", "y2")], axis=1)
         self._sure = {track: sure for (where, track), (_, sure) in final_ids.items() if where == camera}
         self._arrivals, self._arrival_s = arrivals, [arrival.entered_s for arrival in arrivals]
-        self._trails: dict[int, deque[tuple[float, float, float]]] = defaultdict(deque)
+        self._trails = Trails()
 
     def draw(self, frame: Frame) -> Image:
         """The frame's picture with everything on it; drawn in place where the picture may be written to."""
@@ -157,7 +156,7 @@ class _Scribe:
             labels.append(f"{label}\n{fresh[global_id]}" if global_id in fresh else label)
         image = frame.image if frame.image.flags.writeable else frame.image.copy()
         image = self._hider.hide(image, frame.time_s)  # before anything is drawn: labels stay readable
-        trails = self._trails_at(frame.time_s, ids, boxes)
+        trails = self._trails.at(frame.time_s, ids, boxes.tolist())
         flashes = {
             arrival.global_id: 1.0 - (frame.time_s - arrival.entered_s) / FLASH_S
             for arrival in self._fresh(frame.time_s)
@@ -171,19 +170,6 @@ class _Scribe:
 
     def _fresh(self, time_s: float) -> list[_Arrival]:
         return self._arrivals[bisect_right(self._arrival_s, time_s - NOTE_S) : bisect_right(self._arrival_s, time_s)]
-
-    def _trails_at(
-        self, time_s: float, ids: Sequence[int], boxes: NDArray[np.float32]
-    ) -> dict[int, NDArray[np.float32]]:
-        for global_id, (x1, _, x2, y2) in zip(ids, boxes.tolist(), strict=True):
-            self._trails[global_id].append((time_s, (x1 + x2) / 2, y2))
-        for global_id in list(self._trails):
-            trail = self._trails[global_id]
-            while trail and trail[0][0] < time_s - TRAIL_S:
-                trail.popleft()
-            if not trail:
-                del self._trails[global_id]
-        return {who: np.array(trail, np.float32)[:, 1:] for who, trail in self._trails.items()}
 
 
 class _Wall:

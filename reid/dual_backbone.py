@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from reid.encoders import EncoderError
-from reid.network_files import fill, read_network, write_network
+from reid.network_files import rebuilt, write_network
 
 METADATA_KEY = "identrix.dual_backbone"
 BRANCHES = ("both", "local", "global")
@@ -202,12 +202,4 @@ def load(path: Path, device: str = "cpu") -> DualBackboneNet:
     Also reads a .pth of {"architecture": {...}, "state_dict": {...}}; only tensors and plain values, no pickled code.
     EncoderError when the file is damaged or holds something else.
     """
-    architecture, state = read_network(path, METADATA_KEY)
-    try:
-        network = DualBackboneNet(Architecture(**architecture))
-    except (TypeError, ValueError) as error:
-        if isinstance(error, EncoderError):
-            raise
-        raise EncoderError(f"{path}: its description of the network is not understood: {error}") from error
-    fill(network, state, path)
-    return network.eval().to(device)
+    return rebuilt(path, METADATA_KEY, lambda described: DualBackboneNet(Architecture(**described)), device)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reid.encoders import EncoderError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CARD_KEY = "identrix.card"
+Network = TypeVar("Network", bound="nn.Module")
 
 
 def load_own(path: Path, device: str = "cpu") -> nn.Module:
@@ -69,6 +70,22 @@ def read_network(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Tensor
             return json.loads(described), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise EncoderError(f"{path}: cannot be read as safetensors, fetch it again: {error}") from error
+
+
+def rebuilt(path: Path, key: str, build: Callable[[dict[str, Any]], Network], device: str) -> Network:
+    """The network of a file, built from its description and filled, ready for inference.
+
+    EncoderError as `read_network`.
+    """
+    architecture, state = read_network(path, key)
+    try:
+        network = build(architecture)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, EncoderError):
+            raise
+        raise EncoderError(f"{path}: its description of the network is not understood: {error}") from error
+    fill(network, state, path)
+    return network.eval().to(device)
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -25,7 +25,7 @@ from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from reid.dual_backbone import Initial, make_backbone, normalisation
 from reid.encoders import EncoderError
-from reid.network_files import fill, read_network, write_network
+from reid.network_files import rebuilt, write_network
 
 METADATA_KEY = "identrix.pcb"
 
@@ -113,12 +113,4 @@ def save(network: PCB, path: Path, card: Mapping[str, Any] | None = None) -> Non
 
 def load(path: Path, device: str = "cpu") -> PCB:
     """Rebuild a network from `save`'s file, ready for inference. EncoderError when it is damaged or something else."""
-    architecture, state = read_network(path, METADATA_KEY)
-    try:
-        network = PCB(PcbArchitecture(**architecture))
-    except (TypeError, ValueError) as error:
-        if isinstance(error, EncoderError):
-            raise
-        raise EncoderError(f"{path}: its description of the network is not understood: {error}") from error
-    fill(network, state, path)
-    return network.eval().to(device)
+    return rebuilt(path, METADATA_KEY, lambda described: PCB(PcbArchitecture(**described)), device)
