@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import expit
 
 from st_model.gallery import Stay
-from st_model.hypotheses import Hypotheses, MatchSettings, crowding, hypotheses
+from st_model.hypotheses import Hypotheses, MatchSettings, abouts, crowding, hypotheses
 from st_model.matcher_state import MatcherState
 from st_model.scoring import joint_calibrated, probabilities
 from st_model.sightings import Candidate, Decision, Kind, Sighting
@@ -37,17 +37,25 @@ def crowds(
 
 
 def decide(
-    state: MatcherState, sightings: Sequence[Sighting], tables: TransitionTables, settings: MatchSettings, time_s: float
+    state: MatcherState,
+    sightings: Sequence[Sighting],
+    tables: TransitionTables,
+    settings: MatchSettings,
+    time_s: float,
+    before: Sequence[float] | None = None,
 ) -> list[Decision]:
     """Decide the sightings of one window together, one identity to at most one of them. Changes nothing.
 
+    before  `crowds` of the sightings, when they are known already
     Returns one decision per sighting; `global_id` is NEW where a new person is proposed.
     """
     stays = [stay_after(state, s) for s in sightings]
-    for stay, crowd in zip(stays, crowds(state, sightings, tables, settings), strict=True):
+    before = crowds(state, sightings, tables, settings) if before is None else before
+    for stay, crowd in zip(stays, before, strict=True):
         stay.crowd = crowd
     gallery = state.gallery
     cosines = np.stack([gallery.vector(s) for s in stays]) @ gallery.vectors.T if stays and len(gallery) else None
+    people = abouts(gallery, [s.entered_s for s in stays], tables, settings)
     found = [
         hypotheses(
             stay,
@@ -56,6 +64,7 @@ def decide(
             settings,
             state.new_share(stay.camera, settings),
             None if cosines is None else cosines[n],
+            people[n],
         )
         for n, stay in enumerate(stays)
     ]

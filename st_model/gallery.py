@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,13 +71,12 @@ class Identity:
         """The stay this person was last in when `stay` began: of those still open the one entered last, else the
         last to end.
         """
-        open_then = [
-            s for s in self.stays if s.key != stay.key and s.order < stay.order and _in_view_at(s, stay.entered_s)
-        ]
+        key, order = stay.key, stay.order
+        earlier = [s for s in self.stays if s.order < order and s.key != key]
+        open_then = [s for s in earlier if _in_view_at(s, stay.entered_s)]
         if open_then:
             return max(open_then, key=lambda s: s.order)
-        ended = [s for s in self.stays if s.key != stay.key and s.order < stay.order]
-        return max(ended, key=lambda s: (s.last_s, s.order)) if ended else None
+        return max(earlier, key=lambda s: (s.last_s, s.order)) if earlier else None
 
     def after(self, stay: Stay) -> Stay | None:
         """The first stay that began after `stay` did."""
@@ -111,6 +111,9 @@ class Gallery:
         self._camera = np.zeros(0, np.int32)
         self._in_view = np.zeros(0, np.bool_)
         self._gain = np.zeros(0)
+        self._largest_gain: float | None = None
+        self._slots_in: dict[int, list[int]] = {}
+        self._slot_arrays: dict[int, NDArray[np.int64]] = {}
 
     def __len__(self) -> int:
         return len(self.identities)
@@ -149,6 +152,22 @@ class Gallery:
     def gain(self) -> NDArray[np.float64]:
         """(slots,) `gain_of` the prototypes of each identity."""
         return self._gain[: self._used]
+
+    def largest_gain(self) -> float:
+        """The largest `gain` of all slots, 1 without any."""
+        if self._largest_gain is None:
+            self._largest_gain = float(self.gain.max(initial=1.0))
+        return self._largest_gain
+
+    def slots_in(self, camera: str) -> NDArray[np.int64]:
+        """Slots of the identities last seen in a camera, rising."""
+        index = self._camera_index.get(camera)
+        if index is None or index not in self._slots_in:
+            return np.zeros(0, np.int64)
+        if index not in self._slot_arrays:
+            self._slot_arrays[index] = np.array(self._slots_in[index], np.int64)
+            self._slot_arrays[index].setflags(write=False)
+        return self._slot_arrays[index]
 
     def camera_index(self, camera: str) -> int:
         """Index of a camera, given on first sight."""
@@ -213,6 +232,7 @@ class Gallery:
         """Forget an identity."""
         slot = self._slot.pop(global_id)
         del self.identities[global_id]
+        self._place(slot, None)
         self._ids[slot] = 0
         self._vectors[slot] = 0.0
         self._free.append(slot)
@@ -222,13 +242,28 @@ class Gallery:
         identity, slot = self.identities[global_id], self._slot[global_id]
         open_now = [s for s in identity.stays if not s.closed]
         last = open_now[-1] if open_now else max(identity.stays, key=lambda s: (s.last_s, s.order))
+        self._place(slot, self.camera_index(last.camera))
         self._ids[slot] = global_id
         self._last_s[slot] = last.last_s
         self._entered_s[slot] = identity.stays[-1].entered_s
-        self._camera[slot] = self.camera_index(last.camera)
         self._in_view[slot] = bool(open_now)
         self._vectors[slot] = self.vector_of(identity)
         self._gain[slot] = self.gain_of(len(identity.prototypes))
+        self._largest_gain = None
+
+    def _place(self, slot: int, camera: int | None) -> None:
+        """Say where the person of a slot was last seen; None empties the slot (`ids` still as before)."""
+        former = int(self._camera[slot]) if self._ids[slot] else None
+        if camera == former:
+            return
+        if former is not None:
+            slots = self._slots_in[former]
+            del slots[bisect_left(slots, slot)]
+            self._slot_arrays.pop(former, None)
+        if camera is not None:
+            insort(self._slots_in.setdefault(camera, []), slot)
+            self._slot_arrays.pop(camera, None)
+            self._camera[slot] = camera
 
     def gain_of(self, prototypes: int) -> float:
         """How much larger cosines to the mean of so many prototypes are than to one of them, >= 1.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from st_model.calibration import DEFAULTS, Calibration
 from st_model.faces import FACE, FACE_LIMIT, face_term
 from st_model.gallery import Gallery, Identity, Stay
-from st_model.transitions import TransitionTables
+from st_model.transitions import TableSettings, TransitionTables
 
 MANY = 300.0
 """Identities from which the whole caution applies; few people are rarely mistaken for each other."""
@@ -120,10 +121,10 @@ def crowding(
     rest, rest_expired = people, int(np.count_nonzero(expired))
     total, largest = 0.0, 0.0
     for name in tables.sources(camera):  # of everybody else only the horizon matters
-        index = np.flatnonzero(alive & (gallery.camera == gallery.camera_index(name)))
+        index = gallery.slots_in(name)
         if len(index):
-            log_r = _look_up(tables, gallery, camera, index, entered_s - gallery.last_s[index], settings)
-            r = np.exp(log_r)
+            delay = entered_s - gallery.last_s[index]
+            r = np.exp(_from_one(tables, name, camera, delay, gallery.in_view[index], settings))
             total, largest = total + float(r.sum()), max(largest, float(r.max()))
             rest, rest_expired = rest - len(index), rest_expired - int(np.count_nonzero(expired[index]))
     faded = float(np.exp(-settings.revival))
@@ -135,9 +136,24 @@ def crowding(
 
 def about(gallery: Gallery, entered_s: float, tables: TransitionTables, settings: MatchSettings) -> float:
     """How many identities may be about: who left longer ago than the tables reach counts exp(-revival)."""
-    gone = entered_s - tables.settings.horizon_s
-    expired = int(np.count_nonzero((gallery.ids > 0) & (gallery.last_s < gone)))
-    return len(gallery) - expired * (1.0 - float(np.exp(-settings.revival)))
+    return abouts(gallery, [entered_s], tables, settings)[0]
+
+
+def abouts(
+    gallery: Gallery, entered_s: Sequence[float], tables: TransitionTables, settings: MatchSettings
+) -> list[float]:
+    """`about` of each of several arrivals of one window; one pass over all identities serves them all."""
+    if not entered_s:
+        return []
+    gone = np.subtract(entered_s, tables.settings.horizon_s)
+    alive = gallery.ids > 0
+    long_gone = alive & (gallery.last_s < gone.min())
+    expired = np.full(len(gone), np.count_nonzero(long_gone))
+    if gone.max() > gone.min():
+        between = np.sort(gallery.last_s[alive & ~long_gone & (gallery.last_s < gone.max())])
+        expired += np.searchsorted(between, gone, side="left")
+    faded = 1.0 - float(np.exp(-settings.revival))
+    return [len(gallery) - n * faded for n in expired.tolist()]
 
 
 def twice(a: Stay, b: Stay, tolerance_s: float) -> bool:
@@ -158,22 +174,25 @@ def hypotheses(
     settings: MatchSettings,
     new_share: float,
     cosines: NDArray[np.float32] | None = None,
+    people: float | None = None,
 ) -> Hypotheses:
     """Score one stay against everybody. The stay itself is left out of its own identity.
 
     cosines  (slots,) of the stay to all identities, when they were computed for many stays at once
+    people   `about`, likewise
     """
     c = gallery.basis.calibration
     vector = gallery.vector(stay)
     own = stay.global_id
     log_new = float(np.log(new_share)) + caution_among(len(gallery), settings)
     count = len(gallery) - (1 if own and len(gallery.identities[own].stays) == 1 else 0)
-    log_prior = float(np.log1p(-new_share)) - float(np.log(max(about(gallery, stay.entered_s, tables, settings), 1.0)))
+    people = about(gallery, stay.entered_s, tables, settings) if people is None else people
+    log_prior = float(np.log1p(-new_share)) - float(np.log(max(people, 1.0)))
     if count <= 0:
         return Hypotheses(*_empty(), cameras=(), new=log_new)
     cosine = gallery.vectors @ vector if cosines is None else cosines
     best_r = _largest_log_r(tables, stay.camera, settings)
-    offset = c.b0 if c.b0 < 0.0 else c.b0 * float(gallery.gain.max())  # the most anybody's can be: gains are >= 1
+    offset = c.b0 if c.b0 < 0.0 else c.b0 * gallery.largest_gain()  # the most anybody's can be: gains are >= 1
     offset += 0.0 if stay.face is None else settings.face_limit
     least = (log_new - NEGLIGIBLE - log_prior - offset - settings.g1 * best_r) / c.g0  # below it nobody can matter
     index = np.flatnonzero(cosine >= least)
@@ -222,8 +241,9 @@ def _exactly(
     cosine: float,
 ) -> tuple[float, float, float]:
     """(cosine, log r, delay) for an identity that holds this stay, newer ones, or stays in the same camera."""
-    others = [s for s in identity.stays if s.key != stay.key]
-    if not others or any(twice(stay, s, settings.tolerance_s) for s in others):
+    others = [s for s in identity.stays if s.track_id != stay.track_id or s.camera != stay.camera]
+    here = [s for s in others if s.camera == stay.camera]
+    if not others or any(twice(stay, s, settings.tolerance_s) for s in here):
         return cosine, -np.inf, np.nan
     if stay.global_id == identity.global_id:
         cosine = float(gallery.vector_of(identity, without=stay) @ vector)
@@ -244,20 +264,40 @@ def _look_up(
     delay: NDArray[np.float64],
     settings: MatchSettings,
 ) -> NDArray[np.float64]:
+    """(N,) log r of going to `camera` from where each identity in `index` was last seen."""
     axes = tables.settings
-    bins = np.floor((np.maximum(delay, axes.origin_s) - axes.origin_s) / axes.bin_s).astype(np.int64)
-    expired = bins >= axes.bins
-    bins = np.minimum(bins, axes.bins - 1)
-    out = np.zeros(len(index))
-    cameras, in_view = gallery.camera[index], gallery.in_view[index]
-    for name in tables.sources(camera):  # anywhere else nothing is known: log r = 0
-        here = np.flatnonzero(cameras == gallery.camera_index(name))
-        if len(here):
-            row, row_in_view = tables.log_ratio(name, camera), tables.log_ratio_in_view(name, camera)
-            out[here] = np.where(in_view[here], row_in_view[bins[here]], row[bins[here]])
-            out[here] += settings.lift * tables.log_lift(name, camera)
+    out = np.where(_bins(delay, axes) >= axes.bins, -settings.revival, 0.0)
+    cameras, in_view, sources = gallery.camera[index], gallery.in_view[index], set(tables.sources(camera))
+    order = np.argsort(cameras, kind="stable")
+    for here in np.split(order, np.flatnonzero(np.diff(cameras[order])) + 1):
+        name = gallery.cameras[cameras[here[0]]] if len(here) else ""
+        if name in sources:  # anywhere else nothing is known: log r = 0
+            out[here] = _from_one(tables, name, camera, delay[here], in_view[here], settings)
+    return out
+
+
+def _from_one(
+    tables: TransitionTables,
+    name: str,
+    camera: str,
+    delay: NDArray[np.float64],
+    in_view: NDArray[np.bool_],
+    settings: MatchSettings,
+) -> NDArray[np.float64]:
+    """(N,) log r of going from camera `name` to `camera`, a pair with counts."""
+    bins = _bins(delay, tables.settings)
+    expired = bins >= tables.settings.bins
+    bins[expired] = 0
+    out = tables.log_ratio(name, camera)[bins].astype(np.float64)
+    if in_view.any():
+        out[in_view] = tables.log_ratio_in_view(name, camera)[bins[in_view]]
+    out += settings.lift * tables.log_lift(name, camera)
     out[expired] = -settings.revival
     return out
+
+
+def _bins(delay: NDArray[np.float64], axes: TableSettings) -> NDArray[np.int64]:
+    return np.floor((np.maximum(delay, axes.origin_s) - axes.origin_s) / axes.bin_s).astype(np.int64)
 
 
 def _largest_log_r(tables: TransitionTables, camera: str, settings: MatchSettings) -> float:

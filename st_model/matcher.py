@@ -166,7 +166,7 @@ class OnlineMatcher:
             groups.setdefault(s.camera, []).append(s)
         for group in groups.values():
             before = crowds(state, group, self.tables, settings)
-            proposals = decide(state, group, self.tables, settings, time_s)
+            proposals = decide(state, group, self.tables, settings, time_s, before)
             for sighting, crowd, proposal in zip(group, before, proposals, strict=True):
                 decision = proposal
                 if proposal.global_id not in state.gallery.identities:  # NEW, or emptied by a decision just before
@@ -198,7 +198,14 @@ class OnlineMatcher:
             state.look_again_s = time_s + settings.merge_every_s
         changed = sorted(i for i in state.changed if i in state.gallery.identities)
         state.changed.clear()
-        for stay, probability in find_splits(state.gallery, changed, self.tables, settings, state.new_share):
+        shares: dict[str, float] = {}
+
+        def new_share(camera: str, settings: MatchSettings) -> float:  # of thousands of identities, few cameras
+            if camera not in shares:
+                shares[camera] = state.new_share(camera, settings)
+            return shares[camera]
+
+        for stay, probability in find_splits(state.gallery, changed, self.tables, settings, new_share):
             former, into = stay.global_id, self.next_id()
             self._teach(retractions(state.gallery.identities[former], stay), time_s, out)
             confirmed = stay.confirmed
@@ -208,7 +215,7 @@ class OnlineMatcher:
             reason = "no longer agrees with the other stays of its identity"
             out.corrections.append(Correction("split", time_s, former, into, (stay.key,), probability, reason))
             state.changed.update((former, into))
-        for merge in find_merges(state.gallery, changed, self.tables, settings, state.new_share, time_s):
+        for merge in find_merges(state.gallery, changed, self.tables, settings, new_share, time_s):
             state.gallery.join(merge.global_id, merge.into_id)
             out.corrections.append(merge)
             state.changed.add(merge.into_id)

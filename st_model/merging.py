@@ -18,6 +18,10 @@ BOTH_MEANS = 1.4
 market_stream: 1.2 to 1.5; of a stay and a mean: 0.9 to 1.2, taken as 1)."""
 LATEST_STAYS = 24
 """Stays of an identity looked at when its chain is joined with another."""
+BLOCK = 128
+"""Identities compared with all others in one matrix product."""
+SLACK = 0.01
+"""Nats; float32 sums of unit vectors differ by a thousandth of this, times the slope."""
 
 
 def find_merges(
@@ -36,15 +40,15 @@ def find_merges(
         return []
     out: list[Correction] = []
     gone: set[int] = set()
-    for global_id in changed:
+    for global_id in _promising(gallery, changed, tables, settings, new_share):
         if global_id in gone:
             continue
         best = _best_partner(gallery, global_id, gone, tables, settings, new_share)
-        if best is None:
+        if best is None or expit(best[1]) < settings.merge_at:
             continue
         other, log_odds = best
         back = _best_partner(gallery, other, gone, tables, settings, new_share)
-        if back is None or back[0] != global_id or expit(log_odds) < settings.merge_at:
+        if back is None or back[0] != global_id:
             continue
         into, away = min(global_id, other), max(global_id, other)
         gone |= {into, away}  # one merge each per look: both changed
@@ -52,6 +56,58 @@ def find_merges(
         out.append(
             Correction("merge", time_s, away, into, stays, float(expit(log_odds)), "mutual best and never apart")
         )
+    return out
+
+
+def _promising(
+    gallery: Gallery,
+    changed: Sequence[int],
+    tables: TransitionTables,
+    settings: MatchSettings,
+    new_share: Callable[[str, MatchSettings], float],
+) -> list[int]:
+    """Those of `changed`, in their order, whose best partner may be probable enough; nearly all identities have none.
+
+    Scores as `_best_partner` does, many identities in one product, but never lower: cosines of another order of
+    summation (`SLACK`), the most that a face can add, and merges of this look not yet taken away.
+    """
+    c = gallery.basis.calibration
+    need = float(logit(settings.merge_at)) - SLACK + float(np.log(max(len(gallery) - 1, 1)))
+    gain = (gallery.gain**BOTH_MEANS).astype(np.float32)
+    empty = gallery.ids == 0
+    alone: dict[int, float] = {}
+    joined: dict[tuple[int, int], float | None] = {}
+
+    def time_of(a: Identity, b: Identity) -> float | None:
+        pair = (min(a.global_id, b.global_id), max(a.global_id, b.global_id))
+        if pair not in joined:
+            joined[pair] = join_gain(a, b, tables, settings, alone)
+        return joined[pair]
+
+    out = []
+    for start in range(0, len(changed), BLOCK):
+        block = [gallery.identities[i] for i in changed[start : start + BLOCK]]
+        slots = [gallery.slot(i.global_id) for i in block]
+        share = np.array([new_share(i.stays[0].camera, settings) for i in block])
+        least = need - np.log1p(-share) + np.log(share)  # what likeness and time must bring together
+        least -= [0.0 if all(s.face is None for s in i.stays) else settings.face_limit for i in block]
+        alike = gallery.vectors[slots] @ gallery.vectors.T
+        alike *= np.float32(c.g0)
+        alike += np.multiply.outer(np.float32(c.b0) * gain[slots], gain)
+        alike[:, empty] = -np.inf
+        alike[np.arange(len(block)), slots] = -np.inf
+        rows, columns = np.nonzero(alike >= (least - settings.merge_time).astype(np.float32)[:, None])
+        found: set[int] = set()
+        for row, slot in zip(rows.tolist(), columns.tolist(), strict=True):
+            if row in found:
+                continue
+            other = gallery.identities[int(gallery.ids[slot])]
+            time = time_of(block[row], other) if other.prototypes else None
+            if time is None:
+                continue
+            if float(alike[row, slot]) + min(settings.g1 * time, settings.merge_time) >= least[row]:
+                found.add(row)
+        out += [block[row].global_id for row in sorted(found)]
     return out
 
 
@@ -91,13 +147,26 @@ def _best_partner(
     return best
 
 
-def join_gain(a: Identity, b: Identity, tables: TransitionTables, settings: MatchSettings) -> float | None:
-    """Sum of log r along the joined chain minus that along both alone; None if they were ever apart at one time."""
+def join_gain(
+    a: Identity,
+    b: Identity,
+    tables: TransitionTables,
+    settings: MatchSettings,
+    alone: dict[int, float] | None = None,
+) -> float | None:
+    """Sum of log r along the joined chain minus that along both alone; None if they were ever apart at one time.
+
+    alone  sums along one identity's chain by global id, kept for as long as neither stays nor tables change
+    """
     first, second = a.stays[-LATEST_STAYS:], b.stays[-LATEST_STAYS:]
+    alone = {} if alone is None else alone
     if any(twice(s, t, settings.tolerance_s) for s in first for t in second if s.camera == t.camera):
         return None
     both = sorted([*first, *second], key=lambda s: s.order)
-    return _chain(both, tables, settings) - _chain(first, tables, settings) - _chain(second, tables, settings)
+    for identity, stays in ((a, first), (b, second)):
+        if identity.global_id not in alone:
+            alone[identity.global_id] = _chain(stays, tables, settings)
+    return _chain(both, tables, settings) - alone[a.global_id] - alone[b.global_id]
 
 
 def _chain(stays: Sequence[Stay], tables: TransitionTables, settings: MatchSettings) -> float:

@@ -97,14 +97,16 @@ class Teacher:
         allowed = (delay >= self.axes.origin_s) & (delay < self.axes.horizon_s)
         index = np.flatnonzero(allowed)
         if len(index):
-            overlapping = index[
-                delay[index] < -TWIN_S
-            ]  # a person is not twice in one camera, but for a broken track's twin
-            index = np.setdiff1d(index, [n for n in overlapping if self.stays[n].camera == stay.camera])
+            # A person is not twice in one camera, but for a broken track's twin.
+            overlapping = index[delay[index] < -TWIN_S].tolist()
+            allowed[[n for n in overlapping if self.stays[n].camera == stay.camera]] = False
+            index = np.flatnonzero(allowed)
         if not len(index):
             return None
         c = basis.calibration
-        odds = c.g0 * (self._vectors[: len(self.stays)][index] @ own).astype(np.float64) + c.b0 - np.log(len(index))
+        begin, end = int(index[0]), int(index[-1]) + 1  # mostly without a gap: no need to copy all vectors
+        rows = self._vectors[begin:end] if end - begin == len(index) else self._vectors[index]
+        odds = c.g0 * (rows @ own).astype(np.float64) + c.b0 - np.log(len(index))
         weights = last_exit_weights(odds, last[index])
         best = int(np.argmax(weights))
         old = self.stays[index[best]]

@@ -6,8 +6,10 @@ in any order, from any number of workers, after any restart. Everything smoothed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -81,7 +83,7 @@ class TableSettings:
         if not 0 < self.floor <= 1:
             raise ValueError(f"floor must lie in (0, 1], got {self.floor}")
 
-    @property
+    @cached_property
     def bins(self) -> int:
         """Number of delay bins."""
         return int(np.ceil((self.horizon_s - self.origin_s) / self.bin_s - 1e-9))
@@ -92,7 +94,7 @@ class TableSettings:
         >>> TableSettings(bin_s=2.0, origin_s=-30.0).bin_of(0.0)
         15
         """
-        b = int(np.floor((delay_s - self.origin_s) / self.bin_s))
+        b = math.floor((delay_s - self.origin_s) / self.bin_s)
         return b if 0 <= b < self.bins else None
 
     def epoch_of(self, time_s: float) -> int:
@@ -124,6 +126,7 @@ class TransitionTables:
         self._rows: dict[Pair, tuple[NDArray[np.float32], NDArray[np.float32], float]] = {}
         self._evidence: dict[Pair, float] = {}
         self._totals: tuple[dict[str, float], dict[str, float], float] | None = None
+        self._lifts: dict[Pair, float] = {}
         self._neutral = np.zeros(self.settings.bins, np.float32)
         self._neutral.setflags(write=False)
 
@@ -157,6 +160,7 @@ class TransitionTables:
             self._rows.clear()
             self._evidence.clear()
             self._totals = None
+            self._lifts.clear()
 
     def set_trust(self, pair: Pair, trust: float) -> None:
         """Lower the weight of what was learnt about a pair ([0, 1]; 1 restores it)."""
@@ -213,6 +217,12 @@ class TransitionTables:
 
     def log_lift(self, from_camera: str, to_camera: str) -> float:
         """log of how much more often this pair of cameras follows each other than by chance; 0 for an unseen pair."""
+        lift = self._lifts.get((from_camera, to_camera))
+        if lift is None:
+            lift = self._lifts[from_camera, to_camera] = self._log_lift(from_camera, to_camera)
+        return lift
+
+    def _log_lift(self, from_camera: str, to_camera: str) -> float:
         if (from_camera, to_camera) not in self._counts:
             return 0.0
         if self._totals is None:
@@ -269,3 +279,4 @@ class TransitionTables:
         self._rows.pop(pair, None)
         self._evidence.pop(pair, None)
         self._totals = None
+        self._lifts.clear()

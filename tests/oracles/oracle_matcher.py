@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from st_model.gallery import Gallery, Stay
 from st_model.hypotheses import MANY, MatchSettings
+from st_model.merging import BOTH_MEANS, join_gain
 from st_model.transitions import TransitionTables
 
 
@@ -68,3 +70,38 @@ def slow_assignment(weights: list[dict[int | None, float]]) -> float:
         if len(known) == len(set(known)):
             best = max(best, sum(w[c] for w, c in zip(weights, chosen, strict=True)))
     return best
+
+
+def slow_merges(
+    gallery: Gallery, changed: Sequence[int], tables: TransitionTables, settings: MatchSettings, new_share: float
+) -> list[tuple[int, int]]:
+    """(id, into id) of every merge: each changed identity in turn with its best partner, if it is that one's best."""
+    c, everybody = gallery.basis.calibration, gallery.identities
+    wanted = math.log(settings.merge_at / (1 - settings.merge_at))
+
+    def weights(a: int) -> dict[int, float]:
+        out = {}
+        for b in everybody.keys() - {a}:
+            time = join_gain(everybody[a], everybody[b], tables, settings)
+            if not everybody[b].prototypes or time is None:
+                continue
+            cosine = float(np.dot(gallery.vector_of(everybody[a]), gallery.vector_of(everybody[b])))
+            gains = [gallery.gain_of(len(everybody[i].prototypes)) for i in (a, b)]
+            alike = c.g0 * cosine + c.b0 * (gains[0] * gains[1]) ** BOTH_MEANS
+            alike += math.log(1 - new_share) - math.log(new_share) - math.log(max(len(everybody) - 1, 1))
+            if alike + settings.merge_time >= wanted:  # time alone never merges
+                out[b] = alike + min(settings.g1 * time, settings.merge_time)
+        return out
+
+    merged: list[tuple[int, int]] = []
+    gone: set[int] = set()
+    for a in changed:
+        own = {b: w for b, w in weights(a).items() if b not in gone} if everybody[a].prototypes else {}
+        if a in gone or not own:
+            continue
+        b = max(own, key=lambda i: (own[i], -i))
+        back = {i: w for i, w in weights(b).items() if i not in gone}
+        if own[b] >= wanted and back and max(back, key=lambda i: (back[i], -i)) == a:
+            merged.append((max(a, b), min(a, b)))
+            gone |= {a, b}
+    return merged

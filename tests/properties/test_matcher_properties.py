@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles.oracle_matcher import slow_assignment, slow_log_weights
+from oracles.oracle_matcher import slow_assignment, slow_log_weights, slow_merges
 from sighting_streams import stream
 
 from st_model.appearance import raw_basis
 from st_model.calibration import Calibration
 from st_model.deciding import _assign
-from st_model.gallery import Stay
-from st_model.hypotheses import NEGLIGIBLE, Hypotheses, MatchSettings, hypotheses
+from st_model.gallery import Gallery, Stay
+from st_model.hypotheses import NEGLIGIBLE, Hypotheses, MatchSettings, abouts, hypotheses
 from st_model.ledger import aliases, final_ids
 from st_model.matcher import OnlineMatcher, Outcome
+from st_model.merging import find_merges
 from st_model.sightings import Sighting
 from st_model.teaching import Teacher
 from st_model.transitions import ONE, Increment, TableSettings, TransitionTables
@@ -81,6 +82,52 @@ def test_hypotheses_equal_the_oracle(seed: int) -> None:
         assert worth.keys() <= found.keys() <= slow.keys()
         for i, w in found.items():
             assert w == pytest.approx(slow[i], abs=1e-3)
+
+
+@few
+@given(seeds)
+def test_merges_equal_the_oracle(seed: int) -> None:
+    rows, truth = stream(seed, people=5, visits=3)
+    rng = np.random.default_rng(seed)
+    gallery = Gallery(replace(raw_basis(SETTINGS.calibration), agreement=0.5))
+    ids: dict[tuple[str, int], int] = {}
+    for row in rows:  # everybody has two ids, given at random
+        if row.closed:
+            n = ids.setdefault(row.key, 1 + 2 * truth[row.key] + int(rng.integers(2)))
+            stay = Stay(row.camera, row.track_id, row.entered_s, row.last_s, True, row.embedding, row.n_crops)
+            gallery.give(stay, n)
+            gallery.confirm(stay)
+    for n in rng.choice(list(gallery.identities), 2, replace=False).tolist():  # slots are free and used again
+        stays = list(gallery.identities[n].stays)
+        gallery.remove(n)
+        for stay in stays[: int(rng.integers(len(stays) + 1))]:
+            stay.global_id = 0
+            gallery.give(stay, n)
+            gallery.confirm(stay)
+    tables, settings = taught_tables(), replace(SETTINGS, merge_at=0.6)
+    changed = sorted(gallery.identities)
+    slow = slow_merges(gallery, changed, tables, settings, 0.3)
+    fast = find_merges(gallery, changed, tables, settings, lambda *_: 0.3, 0.0)
+    assert [(m.global_id, m.into_id) for m in fast] == slow
+    for camera in (*gallery.cameras, "nowhere"):
+        here = [gallery.slot(i) for i in changed if gallery.cameras[gallery.camera[gallery.slot(i)]] == camera]
+        assert gallery.slots_in(camera).tolist() == sorted(here)
+
+
+@given(st.lists(st.floats(0, 400), max_size=5), seeds)
+def test_people_about_are_counted_for_many_arrivals_as_for_one(entered_s: list[float], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    gallery = Gallery(raw_basis(SETTINGS.calibration))
+    for n in range(6):
+        last_s = float(rng.integers(-300, 100))
+        gallery.give(Stay("a", n, last_s - 5, last_s, True, np.eye(2, dtype=np.float32)[n % 2], 1), n + 1)
+    gallery.remove(int(rng.integers(1, 7)))
+    tables = TransitionTables(AXES)
+    slow = []
+    for t in entered_s:
+        expired = sum(i.stays[0].last_s < t - AXES.horizon_s for i in gallery.identities.values())
+        slow.append(5 - expired * (1 - np.exp(-SETTINGS.revival)))
+    assert abouts(gallery, entered_s, tables, SETTINGS) == pytest.approx(slow)
 
 
 @given(st.integers(1, 4), st.integers(1, 4), seeds)
