@@ -49,6 +49,9 @@ class FrozenTables(TransitionTables):
         if not self._held:
             super().at_epoch(epoch)
 
+    def forget_faded(self) -> None:
+        """Nothing fades."""
+
 
 def tables_for(config: MatchConfig, counts: Iterable[Increment]) -> TransitionTables:
     """Tables with these counts, which learn unless the configuration says that they are frozen."""

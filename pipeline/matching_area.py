@@ -161,6 +161,8 @@ class MatchingArea:
         self._version = fetched.version
         if news:
             self.tables.add(news)
+        if any(epoch < self.tables.oldest for _, _, epoch in self._known):
+            self._known = {key: row for key, row in self._known.items() if key[2] >= self.tables.oldest}
 
     # ------------------------------------------------------------------------------------------------- hearing
 

@@ -153,9 +153,8 @@ def clock_steps(tables: TransitionTables, least_step_s: float = 60.0) -> list[Cl
 
     Use tables with short epochs (for instance `epoch_s=1200`): the moments are known to within one epoch.
     """
-    epochs = sorted({e for pair in tables.pairs() for e in tables.counts(*pair)})
     runs: dict[str, list[tuple[int, list[float], list[float]]]] = {}
-    for epoch in epochs:
+    for epoch in tables.epochs():
         for c in clock_offsets(tables, [epoch]):
             if not c.supported:
                 continue
@@ -182,11 +181,7 @@ def _both_ways(
     middle = axes.origin_s + (np.arange(axes.bins) + 0.5) * axes.bin_s
     rows = []
     for pair in ((a, b), (b, a)):
-        row = np.zeros(axes.bins)
-        for epoch, counts in sorted(tables.counts(*pair).items()):
-            if epochs is None or epoch in epochs:
-                row += counts
-        rows.append(np.maximum(row, 0.0) / ONE)
+        rows.append(np.maximum(tables.counts(*pair, epochs), 0) / ONE)
     return np.stack([middle, -middle]), np.stack(rows)
 
 

@@ -122,7 +122,9 @@ def _decision(
     settings: MatchSettings,
     time_s: float,
 ) -> Decision:
-    kept = [n for n in range(len(h.ids)) if n < settings.shown or n == chosen]
+    kept = list(range(min(len(h.ids), settings.shown)))
+    if chosen is not None and chosen >= settings.shown:
+        kept.append(chosen)
     p = probabilities(np.append(h.log_weight[kept], h.new))
     c = state.gallery.basis.calibration
     joint = joint_calibrated(h.cosine[kept], h.log_r[kept], g0=c.g0, b0=c.b0, g1=settings.g1, face=h.face[kept])

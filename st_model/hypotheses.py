@@ -217,7 +217,7 @@ def hypotheses(
     weight = c.g0 * found + c.b0 * gain + time + log_prior + face
     order = np.lexsort((ids, -weight))
     order = order[weight[order] > max(float(weight.max(initial=-np.inf)), log_new) - NEGLIGIBLE]
-    names = tuple(gallery.cameras[gallery.camera[index[n]]] for n in order)
+    names = tuple(gallery.cameras[c] for c in gallery.camera[index[order]].tolist())
     return Hypotheses(ids[order], found[order], delay[order], log_r[order], weight[order], names, log_new, face[order])
 
 

@@ -160,6 +160,7 @@ class OnlineMatcher:
                 _update(known, s)
                 state.gallery.touch(known.global_id)
         self.tables.at_epoch(self.tables.settings.epoch_of(time_s))
+        self.tables.forget_faded()
         # One to one holds within a camera; somebody two cameras see at once arrives in both in one window.
         groups: dict[str, list[Sighting]] = {}
         for s in sorted(needed, key=lambda s: s.entered_s):

@@ -7,7 +7,7 @@ in any order, from any number of workers, after any restart. Everything smoothed
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -16,12 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from st_model.density import density, log_ratio, log_ratio_in_view
+from st_model.sparse_counts import PairCounts
 
 ONE = 4096
 """A whole observation in integer count units (weight 1.0 = 4096), so that sums are exact in any order."""
 
 Pair = tuple[str, str]
 """(from camera, to camera)"""
+
+FADED_HALF_LIVES = 20
+"""An epoch older than this may be forgotten: it counts less than a millionth. Redis keeps counts for 13 (90 days)."""
 
 
 class Increment(NamedTuple):
@@ -119,9 +123,11 @@ class TransitionTables:
         self.settings = settings or TableSettings()
         self.version = 0
         """Rises with every change of the counts."""
-        self._counts: dict[Pair, dict[int, NDArray[np.int64]]] = {}
+        self._counts: dict[Pair, PairCounts] = {}
         self._sources: dict[str, list[str]] = {}
         self._epoch = 0
+        self.oldest = -math.inf
+        """Epochs before it were forgotten (`forget_faded`)."""
         self._trust: dict[Pair, float] = {}
         self._rows: dict[Pair, tuple[NDArray[np.float32], NDArray[np.float32], float]] = {}
         self._evidence: dict[Pair, float] = {}
@@ -140,14 +146,13 @@ class TransitionTables:
             if not 0 <= item.bin < bins:
                 raise ValueError(f"bin {item.bin} of {item.from_camera} -> {item.to_camera} is outside 0..{bins - 1}")
         for item in batch:
+            if item.epoch < self.oldest:
+                continue
             pair = (item.from_camera, item.to_camera)
             if pair not in self._counts:
                 self._sources.setdefault(item.to_camera, []).append(item.from_camera)
-            epochs = self._counts.setdefault(pair, {})
-            row = epochs.get(item.epoch)
-            if row is None:
-                row = epochs[item.epoch] = np.zeros(bins, np.int64)
-            row[item.bin] += item.count
+                self._counts[pair] = PairCounts()
+            self._counts[pair].add(item.epoch, item.bin, item.count)
             self._forget_derived(pair)
         if batch:
             self.version += 1
@@ -157,10 +162,26 @@ class TransitionTables:
         """Say which epoch is now; it only moves forward. Older epochs lose weight."""
         if epoch > self._epoch or (not self._rows and not self._counts):
             self._epoch = epoch
+            for counts in self._counts.values():
+                counts.settle(epoch)
             self._rows.clear()
             self._evidence.clear()
             self._totals = None
             self._lifts.clear()
+
+    def forget_faded(self) -> None:
+        """Let go of epochs that count less than 2^-20 by now, for good: nothing is added to or retracted from them any
+        more. A bin of `histogram` then lacks at most a millionth of the observations that were let go.
+        """
+        oldest = self._epoch - math.ceil(FADED_HALF_LIVES * self.settings.half_life_epochs)
+        if oldest <= self.oldest:
+            return
+        self.oldest = oldest
+        for pair, counts in list(self._counts.items()):
+            if counts.forget_before(oldest):
+                del self._counts[pair]
+                self._sources[pair[1]].remove(pair[0])
+            self._forget_derived(pair)
 
     def set_trust(self, pair: Pair, trust: float) -> None:
         """Lower the weight of what was learnt about a pair ([0, 1]; 1 restores it)."""
@@ -182,10 +203,10 @@ class TransitionTables:
 
     def histogram(self, from_camera: str, to_camera: str) -> NDArray[np.float64]:
         """(bins,) observations, each epoch weighted by 2^(-age / half-life); negative sums are cut to 0."""
-        out = np.zeros(self.settings.bins)
-        for epoch, row in sorted(self._counts.get((from_camera, to_camera), {}).items()):
-            out += 2.0 ** (-max(0, self._epoch - epoch) / self.settings.half_life_epochs) * row
-        return np.maximum(out, 0.0) / ONE
+        s, counts = self.settings, self._counts.get((from_camera, to_camera))
+        if counts is None:
+            return np.zeros(s.bins)
+        return np.maximum(counts.decayed(self._epoch, s.half_life_epochs, s.bins), 0.0) / ONE
 
     def evidence(self, from_camera: str, to_camera: str) -> float:
         """Decayed number of observations of a pair."""
@@ -243,14 +264,17 @@ class TransitionTables:
     def items(self) -> Iterator[Increment]:
         """All counts as increments, sorted: adding them to empty tables of the same axes gives the same tables."""
         for pair in sorted(self._counts):
-            for epoch in sorted(self._counts[pair]):
-                row = self._counts[pair][epoch]
-                for b in np.flatnonzero(row):
-                    yield Increment(*pair, epoch, int(b), int(row[b]))
+            for epoch, b, count in self._counts[pair].items():
+                yield Increment(*pair, epoch, b, count)
 
-    def counts(self, from_camera: str, to_camera: str) -> Mapping[int, NDArray[np.int64]]:
-        """Counts of a pair by epoch; arrays must not be changed."""
-        return self._counts.get((from_camera, to_camera), {})
+    def epochs(self) -> list[int]:
+        """Epochs with counts of any pair, sorted."""
+        return sorted({epoch for counts in self._counts.values() for epoch in counts.epochs()})
+
+    def counts(self, from_camera: str, to_camera: str, epochs: Collection[int] | None = None) -> NDArray[np.int64]:
+        """(bins,) counts of a pair, summed over some epochs (None: all) without decay."""
+        counts = self._counts.get((from_camera, to_camera), PairCounts())
+        return counts.total(self.settings.bins, epochs)
 
     def _density(self, pair: Pair, trust: float) -> NDArray[np.float64]:
         s = self.settings

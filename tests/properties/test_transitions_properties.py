@@ -66,6 +66,47 @@ def test_order_partition_and_restart_do_not_matter(batch, random, cut) -> None:
         assert other.log_lift("a", "b") == whole.log_lift("a", "b")
 
 
+@given(increments, increments, st.integers(0, 5))
+def test_histogram_is_bit_equal_to_dense_rows_of_all_epochs(batch, more, later) -> None:
+    tables = filled(batch)
+    tables.at_epoch(max((i.epoch for i in batch), default=0) + later)
+    list(tables.items())  # reading packs the counts; what is added afterwards lies beside them
+    tables.add(more)
+    tables.add([i._replace(count=-i.count) for i in batch[::2]])
+    dense: dict[int, np.ndarray] = {}
+    for i in [*batch, *more, *(i._replace(count=-i.count) for i in batch[::2])]:
+        if i[:2] == ("a", "b"):
+            dense.setdefault(i.epoch, np.zeros(AXES.bins, np.int64))[i.bin] += i.count
+    now = max([0, *(i.epoch for i in more), max((i.epoch for i in batch), default=0) + later])
+    slow = np.zeros(AXES.bins)
+    for epoch, row in sorted(dense.items()):
+        slow += 2.0 ** (-(now - epoch) / AXES.half_life_epochs) * row
+    assert tables.histogram("a", "b").tobytes() == (np.maximum(slow, 0.0) / ONE).tobytes()
+    assert tables.counts("a", "b", [1, 2]).tolist() == (dense.get(1, 0 * slow) + dense.get(2, 0 * slow)).tolist()
+    assert {e for e, row in dense.items() if row.any()} <= set(tables.epochs())
+
+
+@given(increments, st.integers(0, 3))
+def test_what_is_forgotten_counts_less_than_a_millionth(batch, late) -> None:
+    fading = TableSettings(bin_s=2.0, origin_s=-10.0, horizon_s=90.0, half_life_epochs=0.05)
+    whole, lean = TransitionTables(fading), TransitionTables(fading)
+    whole.add(batch)
+    lean.add(batch)
+    for tables in (whole, lean):
+        tables.at_epoch(late)
+    lean.forget_faded()
+    now = max([0, late, *(i.epoch for i in batch)])
+    assert list(lean.items()) == [i for i in whole.items() if i.epoch >= now - 1]
+    total = sum(i.count for i in batch) / ONE
+    for pair in (("a", "b"), ("b", "c"), ("b", "b")):
+        assert np.abs(lean.histogram(*pair) - whole.histogram(*pair)).max() <= 2.0**-20 * total
+    lean.add(batch)  # of forgotten epochs nothing comes back, in whatever order
+    lean.add([i._replace(count=-i.count) for i in batch])
+    assert list(lean.items()) == [i for i in whole.items() if i.epoch >= now - 1]
+    lean.add([i._replace(count=-i.count) for i in batch])
+    assert list(lean.items()) == []
+
+
 @given(increments, increments)
 def test_retracting_is_the_identity(kept, undone) -> None:
     tables = filled(kept)
