@@ -161,8 +161,8 @@ class Gallery:
 
     def slots_in(self, camera: str) -> NDArray[np.int64]:
         """Slots of the identities last seen in a camera, rising."""
-        index = self._camera_index.get(camera)
-        if index is None or index not in self._slots_in:
+        index = self.index_of(camera)
+        if index not in self._slots_in:
             return np.zeros(0, np.int64)
         if index not in self._slot_arrays:
             self._slot_arrays[index] = np.array(self._slots_in[index], np.int64)
@@ -176,6 +176,10 @@ class Gallery:
             index = self._camera_index[camera] = len(self.cameras)
             self.cameras.append(camera)
         return index
+
+    def index_of(self, camera: str) -> int:
+        """Index of a camera, -1 for one where nobody was seen."""
+        return self._camera_index.get(camera, -1)
 
     def slot(self, global_id: int) -> int:
         """Row of an identity."""
@@ -294,6 +298,18 @@ class Gallery:
             n, rho = len(own), min(max(self.basis.agreement, 0.0), 1.0)
             length = min(1.0, norm / float(np.sqrt(n + n * (n - 1) * rho))) ** COHERENCE
         return np.asarray(total * (length / norm), dtype=np.float32)
+
+    def agreements(self, identity: Identity) -> NDArray[np.float64]:
+        """(N,) cosine of each of several prototypes to `vector_of` the others, all at once: equal but for rounding."""
+        own = np.stack([self.vector(s) for s in identity.prototypes]).astype(np.float64)
+        rest = own.sum(axis=0) - own
+        norm = np.maximum(np.sqrt(np.einsum("nd,nd->n", rest, rest)), 1e-6)
+        length: Any = 1.0
+        n = len(own) - 1
+        if self.basis.agreement is not None and n > 1:
+            rho = min(max(self.basis.agreement, 0.0), 1.0)
+            length = np.minimum(1.0, norm / float(np.sqrt(n + n * (n - 1) * rho))) ** COHERENCE
+        return np.asarray(np.einsum("nd,nd->n", rest, own) * length / norm)
 
     def vector(self, stay: Stay) -> NDArray[np.float32]:
         """(D,) unit vector of a stay's embedding in the gallery's basis."""

@@ -267,11 +267,13 @@ def _look_up(
     """(N,) log r of going to `camera` from where each identity in `index` was last seen."""
     axes = tables.settings
     out = np.where(_bins(delay, axes) >= axes.bins, -settings.revival, 0.0)
-    cameras, in_view, sources = gallery.camera[index], gallery.in_view[index], set(tables.sources(camera))
+    cameras, in_view, sources = gallery.camera[index], gallery.in_view[index], tables.sources(camera)
     order = np.argsort(cameras, kind="stable")
-    for here in np.split(order, np.flatnonzero(np.diff(cameras[order])) + 1):
-        name = gallery.cameras[cameras[here[0]]] if len(here) else ""
-        if name in sources:  # anywhere else nothing is known: log r = 0
+    codes = np.array([gallery.index_of(name) for name in sources], np.int32)
+    begins, ends = (np.searchsorted(cameras[order], codes, side=side).tolist() for side in ("left", "right"))
+    for name, begin, end in zip(sources, begins, ends, strict=True):  # anywhere else nothing is known: log r = 0
+        if begin < end:
+            here = order[begin:end]
             out[here] = _from_one(tables, name, camera, delay[here], in_view[here], settings)
     return out
 

@@ -13,7 +13,8 @@ from st_model.transitions import Increment, TransitionTables
 
 LEAST_STAYS = 3
 """With two stays nobody knows which one is wrong."""
-LATEST_STAYS = 24
+SLACK = 0.01
+"""Nats; more than sums in another order differ by."""
 
 
 def find_splits(
@@ -32,12 +33,19 @@ def find_splits(
             continue
         share = new_share(identity.stays[0].camera, settings)
         prior = float(np.log1p(-share) - np.log(share) - np.log(max(len(gallery) - 1, 1)))
+        offset = c.b0 * gallery.gain_of(len(identity.prototypes) - 1)
+        orders = [s.order for s in identity.stays]
+        times = [
+            min(settings.g1 * _time_gain(identity, stay, orders, tables, settings), settings.merge_time)
+            for stay in identity.prototypes
+        ]
+        about = c.g0 * gallery.agreements(identity) + offset + times + prior
+        if about.min() > SLACK - float(logit(settings.split_at)):  # nearly all; no need to be exact
+            continue
         worst: tuple[float, Stay] | None = None
-        for stay in identity.prototypes:
+        for stay, time in zip(identity.prototypes, times, strict=True):
             cosine = float(gallery.vector_of(identity, without=stay) @ gallery.vector(stay))
-            time = settings.g1 * _time_gain(identity, stay, tables, settings)
-            offset = c.b0 * gallery.gain_of(len(identity.prototypes) - 1)
-            belongs = c.g0 * cosine + offset + min(time, settings.merge_time) + prior
+            belongs = c.g0 * cosine + offset + time + prior
             if worst is None or belongs < worst[0]:
                 worst = belongs, stay
         if worst is not None and worst[0] < -float(logit(settings.split_at)):
@@ -45,18 +53,28 @@ def find_splits(
     return out
 
 
-def _time_gain(identity: Identity, stay: Stay, tables: TransitionTables, settings: MatchSettings) -> float:
-    """log r of the links to and from a stay, minus that of the link which would replace them."""
+def _time_gain(
+    identity: Identity,
+    stay: Stay,
+    orders: Sequence[tuple[float, float, str, int]],
+    tables: TransitionTables,
+    settings: MatchSettings,
+) -> float:
+    """log r of the links to and from a stay, minus that of the link which would replace them.
+
+    orders  of all stays of the identity
+    """
 
     def link(old: Stay, new: Stay) -> float:
         log_r, _ = transition_between(tables, old, new, settings.lift)
         return log_r if np.isfinite(log_r) else -settings.revival
 
-    before = [s for s in identity.stays if s.order < stay.order]
-    after = [s for s in identity.stays if s.order > stay.order]
-    gain = link(before[-1], stay) if before else 0.0
-    gain += link(stay, after[0]) if after else 0.0
-    return gain - (link(before[-1], after[0]) if before and after else 0.0)
+    own, stays = stay.order, identity.stays
+    before = next((stays[n] for n in range(len(stays) - 1, -1, -1) if orders[n] < own), None)
+    after = next((s for s, order in zip(stays, orders, strict=True) if order > own), None)
+    gain = 0.0 if before is None else link(before, stay)
+    gain += 0.0 if after is None else link(stay, after)
+    return gain - (0.0 if before is None or after is None else link(before, after))
 
 
 def retractions(identity: Identity, stay: Stay) -> list[Increment]:

@@ -61,8 +61,11 @@ class Teacher:
         self._taught: dict[tuple[int, str, str, int], int] = {}
 
     def close(self, stay: Stay, basis: Basis) -> list[Increment]:
-        """Learn from a closed stay and remember it. Independent of the tables and of every id given."""
-        own = basis.vector(stay.camera, stay.embedding)
+        """Learn from a closed stay and remember it. Independent of the tables and of every id given.
+
+        Its `vector`, if it has one, is in `basis`.
+        """
+        own = basis.vector(stay.camera, stay.embedding) if stay.vector is None else stay.vector
         root = self.closed_stays
         increments: list[Increment] = []
         link = self._link(stay, own, basis) if self.stays else None

@@ -125,13 +125,16 @@ class TransitionTables:
         """Rises with every change of the counts."""
         self._counts: dict[Pair, PairCounts] = {}
         self._sources: dict[str, list[str]] = {}
+        self._targets: dict[str, list[str]] = {}
         self._epoch = 0
         self.oldest = -math.inf
         """Epochs before it were forgotten (`forget_faded`)."""
         self._trust: dict[Pair, float] = {}
         self._rows: dict[Pair, tuple[NDArray[np.float32], NDArray[np.float32], float]] = {}
         self._evidence: dict[Pair, float] = {}
-        self._totals: tuple[dict[str, float], dict[str, float], float] | None = None
+        self._left: dict[str, float] = {}
+        self._entered: dict[str, float] = {}
+        self._total: float | None = None
         self._lifts: dict[Pair, float] = {}
         self._neutral = np.zeros(self.settings.bins, np.float32)
         self._neutral.setflags(write=False)
@@ -151,6 +154,7 @@ class TransitionTables:
             pair = (item.from_camera, item.to_camera)
             if pair not in self._counts:
                 self._sources.setdefault(item.to_camera, []).append(item.from_camera)
+                self._targets.setdefault(item.from_camera, []).append(item.to_camera)
                 self._counts[pair] = PairCounts()
             self._counts[pair].add(item.epoch, item.bin, item.count)
             self._forget_derived(pair)
@@ -166,7 +170,9 @@ class TransitionTables:
                 counts.settle(epoch)
             self._rows.clear()
             self._evidence.clear()
-            self._totals = None
+            self._left.clear()
+            self._entered.clear()
+            self._total = None
             self._lifts.clear()
 
     def forget_faded(self) -> None:
@@ -181,6 +187,7 @@ class TransitionTables:
             if counts.forget_before(oldest):
                 del self._counts[pair]
                 self._sources[pair[1]].remove(pair[0])
+                self._targets[pair[0]].remove(pair[1])
             self._forget_derived(pair)
 
     def set_trust(self, pair: Pair, trust: float) -> None:
@@ -246,20 +253,21 @@ class TransitionTables:
     def _log_lift(self, from_camera: str, to_camera: str) -> float:
         if (from_camera, to_camera) not in self._counts:
             return 0.0
-        if self._totals is None:
-            left: dict[str, float] = {}
-            entered: dict[str, float] = {}
-            for a, b in sorted(self._counts):
-                n = self.evidence(a, b)
-                left[a] = left.get(a, 0.0) + n
-                entered[b] = entered.get(b, 0.0) + n
-            self._totals = (left, entered, sum(left.values()))
-        left, entered, total = self._totals
-        if total <= 0.0:
+        if self._total is None:  # always summed in order of names, so that it does not matter what came first
+            self._total = sum(self._all_from(a) for a in sorted(self._targets))
+        if self._total <= 0.0:
             return 0.0
-        expected = left.get(from_camera, 0.0) * entered.get(to_camera, 0.0) / total
+        if to_camera not in self._entered:
+            self._entered[to_camera] = sum(self.evidence(a, to_camera) for a in sorted(self._sources[to_camera]))
+        expected = self._all_from(from_camera) * self._entered[to_camera] / self._total
         k = self.settings.pair_evidence
         return float(np.log((self.evidence(from_camera, to_camera) + k) / (expected + k)))
+
+    def _all_from(self, camera: str) -> float:
+        """Evidence of all transitions from a camera."""
+        if camera not in self._left:
+            self._left[camera] = sum(self.evidence(camera, b) for b in sorted(self._targets[camera]))
+        return self._left[camera]
 
     def items(self) -> Iterator[Increment]:
         """All counts as increments, sorted: adding them to empty tables of the same axes gives the same tables."""
@@ -302,5 +310,7 @@ class TransitionTables:
     def _forget_derived(self, pair: Pair) -> None:
         self._rows.pop(pair, None)
         self._evidence.pop(pair, None)
-        self._totals = None
+        self._left.pop(pair[0], None)
+        self._entered.pop(pair[1], None)
+        self._total = None
         self._lifts.clear()

@@ -109,6 +109,10 @@ def test_merges_equal_the_oracle(seed: int) -> None:
     slow = slow_merges(gallery, changed, tables, settings, 0.3)
     fast = find_merges(gallery, changed, tables, settings, lambda *_: 0.3, 0.0)
     assert [(m.global_id, m.into_id) for m in fast] == slow
+    for identity in gallery.identities.values():
+        if len(identity.prototypes) > 1:
+            alone = [gallery.vector_of(identity, without=s) @ gallery.vector(s) for s in identity.prototypes]
+            assert gallery.agreements(identity) == pytest.approx(alone, abs=1e-5)
     for camera in (*gallery.cameras, "nowhere"):
         here = [gallery.slot(i) for i in changed if gallery.cameras[gallery.camera[gallery.slot(i)]] == camera]
         assert gallery.slots_in(camera).tolist() == sorted(here)
