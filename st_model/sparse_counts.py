@@ -62,7 +62,8 @@ class PairCounts:
 
     def decayed(self, now: int, half_life_epochs: float, bins: int) -> NDArray[np.float64]:
         """(bins,) sum over epochs of 2^(-age / half-life) x counts, epoch after epoch; none is younger than `now`."""
-        self.settle(now)
+        packed_now = len(self._epochs) > 0 and self._epochs[-1] >= now  # two parts of one epoch would round twice
+        self.settle(None if packed_now else now)
         out = np.zeros(bins)
         if len(self._epochs):
             begins = np.flatnonzero(np.diff(self._epochs, prepend=self._epochs[0] - 1))
