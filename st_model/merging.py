@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from operator import attrgetter
 
 import numpy as np
 from scipy.special import expit, logit
@@ -18,6 +21,7 @@ BOTH_MEANS = 1.4
 market_stream: 1.2 to 1.5; of a stay and a mean: 0.9 to 1.2, taken as 1)."""
 LATEST_STAYS = 24
 """Stays of an identity looked at when its chain is joined with another."""
+Links = dict[tuple[int, int], float]
 BLOCK = 128
 """Identities compared with all others in one matrix product."""
 SLACK = 0.01
@@ -73,15 +77,15 @@ def _promising(
     """
     c = gallery.basis.calibration
     need = float(logit(settings.merge_at)) - SLACK + float(np.log(max(len(gallery) - 1, 1)))
-    gain = (gallery.gain**BOTH_MEANS).astype(np.float32)
-    empty = gallery.ids == 0
+    gain, alive = gallery.gain**BOTH_MEANS, gallery.ids > 0
     alone: dict[int, float] = {}
+    links: Links = {}
     joined: dict[tuple[int, int], float | None] = {}
 
     def time_of(a: Identity, b: Identity) -> float | None:
         pair = (min(a.global_id, b.global_id), max(a.global_id, b.global_id))
         if pair not in joined:
-            joined[pair] = join_gain(a, b, tables, settings, alone)
+            joined[pair] = join_gain(a, b, tables, settings, alone, links)
         return joined[pair]
 
     out = []
@@ -91,21 +95,20 @@ def _promising(
         share = np.array([new_share(i.stays[0].camera, settings) for i in block])
         least = need - np.log1p(-share) + np.log(share)  # what likeness and time must bring together
         least -= [0.0 if all(s.face is None for s in i.stays) else settings.face_limit for i in block]
-        alike = gallery.vectors[slots] @ gallery.vectors.T
-        alike *= np.float32(c.g0)
-        alike += np.multiply.outer(np.float32(c.b0) * gain[slots], gain)
-        alike[:, empty] = -np.inf
-        alike[np.arange(len(block)), slots] = -np.inf
-        rows, columns = np.nonzero(alike >= (least - settings.merge_time).astype(np.float32)[:, None])
+        scaled = (gallery.vectors[slots] * np.float32(c.g0)) @ gallery.vectors.T
+        offset = c.b0 * gain[slots]
+        most = np.maximum(offset * gain[alive].min(), offset * gain[alive].max())  # first one number for all others
+        rows, columns = np.nonzero(scaled >= (least - settings.merge_time - most).astype(np.float32)[:, None])
+        alike = scaled[rows, columns] + offset[rows] * gain[columns]
+        near = (alike >= least[rows] - settings.merge_time) & alive[columns] & (columns != np.array(slots)[rows])
         found: set[int] = set()
-        for row, slot in zip(rows.tolist(), columns.tolist(), strict=True):
-            if row in found:
+        others = gallery.ids[columns[near]].tolist()
+        for row, other_id, likeness in zip(rows[near].tolist(), others, alike[near].tolist(), strict=True):
+            other = gallery.identities[other_id]
+            if row in found or not other.prototypes:
                 continue
-            other = gallery.identities[int(gallery.ids[slot])]
-            time = time_of(block[row], other) if other.prototypes else None
-            if time is None:
-                continue
-            if float(alike[row, slot]) + min(settings.g1 * time, settings.merge_time) >= least[row]:
+            time = time_of(block[row], other)
+            if time is not None and likeness + min(settings.g1 * time, settings.merge_time) >= least[row]:
                 found.add(row)
         out += [block[row].global_id for row in sorted(found)]
     return out
@@ -153,25 +156,30 @@ def join_gain(
     tables: TransitionTables,
     settings: MatchSettings,
     alone: dict[int, float] | None = None,
+    links: Links | None = None,
 ) -> float | None:
     """Sum of log r along the joined chain minus that along both alone; None if they were ever apart at one time.
 
     alone  sums along one identity's chain by global id, kept for as long as neither stays nor tables change
+    links  log r from one stay to another by their `id`, likewise
     """
     first, second = a.stays[-LATEST_STAYS:], b.stays[-LATEST_STAYS:]
-    alone = {} if alone is None else alone
+    alone, links = {} if alone is None else alone, {} if links is None else links
     if any(twice(s, t, settings.tolerance_s) for s in first for t in second if s.camera == t.camera):
         return None
-    both = sorted([*first, *second], key=lambda s: s.order)
+    both = sorted([*first, *second], key=attrgetter("order"))
     for identity, stays in ((a, first), (b, second)):
         if identity.global_id not in alone:
-            alone[identity.global_id] = _chain(stays, tables, settings)
-    return _chain(both, tables, settings) - alone[a.global_id] - alone[b.global_id]
+            alone[identity.global_id] = _chain(stays, tables, settings, links)
+    return _chain(both, tables, settings, links) - alone[a.global_id] - alone[b.global_id]
 
 
-def _chain(stays: Sequence[Stay], tables: TransitionTables, settings: MatchSettings) -> float:
+def _chain(stays: Sequence[Stay], tables: TransitionTables, settings: MatchSettings, links: Links) -> float:
     total = 0.0
-    for n in range(1, len(stays)):
-        log_r, _ = transition_between(tables, stays[n - 1], stays[n], settings.lift)
-        total += log_r if np.isfinite(log_r) else -settings.revival
+    for old, new in pairwise(stays):
+        log_r = links.get((id(old), id(new)))
+        if log_r is None:
+            log_r, _ = transition_between(tables, old, new, settings.lift)
+            log_r = links[id(old), id(new)] = log_r if math.isfinite(log_r) else -settings.revival
+        total += log_r
     return total
