@@ -6,6 +6,7 @@ in any order, from any number of workers, after any restart. Everything smoothed
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -139,12 +140,14 @@ class TransitionTables:
         for item in batch:
             pair = (item.from_camera, item.to_camera)
             if pair not in self._counts:
-                self._sources.setdefault(item.to_camera, []).append(item.from_camera)
+                insort(self._sources.setdefault(item.to_camera, []), item.from_camera)
             epochs = self._counts.setdefault(pair, {})
             row = epochs.get(item.epoch)
             if row is None:
                 row = epochs[item.epoch] = np.zeros(bins, np.int64)
             row[item.bin] += item.count
+            if item.count <= 0 and not row.any():
+                self._forget_row(pair, item.epoch)
             self._forget_derived(pair)
         if batch:
             self.version += 1
@@ -173,7 +176,7 @@ class TransitionTables:
         return sorted(self._counts)
 
     def sources(self, to_camera: str) -> list[str]:
-        """Cameras with counts of transitions to this one, in the order they were first seen."""
+        """Cameras with counts of transitions to this one, sorted: sums over them round the same after a restart."""
         return self._sources.get(to_camera, [])
 
     def histogram(self, from_camera: str, to_camera: str) -> NDArray[np.float64]:
@@ -264,6 +267,13 @@ class TransitionTables:
             in_view.setflags(write=False)
             row = self._rows[pair] = (exited, in_view, float(exited.max()))  # a mean of r is never above its maximum
         return row
+
+    def _forget_row(self, pair: Pair, epoch: int) -> None:
+        """A pair whose every count was taken back is as one never seen: so it is to whoever reads the counts anew."""
+        del self._counts[pair][epoch]
+        if not self._counts[pair]:
+            del self._counts[pair]
+            self._sources[pair[1]].remove(pair[0])
 
     def _forget_derived(self, pair: Pair) -> None:
         self._rows.pop(pair, None)
