@@ -14,7 +14,9 @@ from processes import ended, started
 from redis_servers import running, wait_for
 from rtsp_cameras import RtspCamera, why_not
 
-from pipeline.tracklog import read_decisions, read_sightings
+from pipeline.parts import parts_of
+from pipeline.segments import segments_of
+from pipeline.tracklog import read_decisions, read_sightings, read_tracks
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
@@ -58,3 +60,87 @@ def test_a_live_worker_is_killed_and_goes_on(tmp_path):
     assert {decision.key for decision in read_decisions(folder / "decisions.jsonl")} == closed
     with (folder / "assignments.csv").open() as file:
         assert {int(row["track_id"]) for row in csv.DictReader(file)} == {track for _, track in closed}
+
+
+def picture_of(video):
+    """Pictures of the segments of one camera, in order."""
+    import av
+
+    for _, path in segments_of(video):
+        with av.open(str(path)) as container:
+            yield from (frame.to_ndarray(format="bgr24") for frame in container.decode(video=0))
+
+
+def test_a_live_worker_without_end_in_parts_with_video_and_other_cameras(tmp_path):
+    """Parts of three seconds; killed in one of them; then other cameras in its configuration, one in a new area."""
+    films = [walkers.film(tmp_path / f"{n}.mp4", [2.0 * k for k in range(6)], seed=n, duration_s=16) for n in range(2)]
+    log, folder, site = tmp_path / "log", tmp_path / "w", tmp_path / "site.yaml"
+    with (
+        RtspCamera(str(films[0])) as one,
+        RtspCamera(str(films[1])) as two,
+        running("embedded", tmp_path) as url,
+        started(log) as start,
+    ):
+        a, b = {"name": "a", "source": one.uri}, {"name": "b", "source": two.uri, "area": "annex"}
+        config = {
+            "site": "live",
+            "detector": {"model": "motion"},
+            "reid": {"encoder": "stripes"},
+            "output": {"plots": False, "part_hours": 3 / 3600, "segment_s": 4, "delay_s": 2.5},
+            "redis": {"url": url, "state_dir": str(tmp_path / "state")},
+            "streams": {"settle_s": 60, "lease_s": 0.5, "patience_s": 2},
+        }
+        whole = tmp_path / "whole.yaml"
+        whole.write_text(json.dumps({**config, "cameras": [a, b]}))
+        site.write_text(json.dumps({**config, "cameras": [a]}))
+        client = redis.Redis.from_url(url)
+
+        def decided(area):
+            return client.xlen(f"identrix:{{live}}:decisions:{area}")
+
+        matcher = start("match", "-c", whole, "--name", "m")
+        command = ("worker", "-c", site, "--name", "w", "--out", folder)
+        worker = start(*command)
+        wait_for(lambda: decided("main") >= 4 and len(parts_of(folder)) >= 2, 90)
+        worker.kill()
+        worker.join()
+        before, cut = decided("main"), len(parts_of(folder))
+        worker = start(*command)
+        wait_for(lambda: decided("main") >= before + 4 and len(parts_of(folder)) > cut, 90)
+        site.write_text(json.dumps({**config, "cameras": [b]}))
+        os.kill(worker.pid, signal.SIGHUP)
+        wait_for(lambda: "configuration read again: added b; removed a" in log.read_text())
+        wait_for(lambda: decided("annex") >= 4, 90)
+        os.kill(worker.pid, signal.SIGTERM)
+        ended(worker, 0, log)
+        os.kill(matcher.pid, signal.SIGTERM)
+        ended(matcher, 0, log)
+        client.close()
+
+    folders = [*parts_of(folder), folder]
+    facts = [json.loads((part / "run.json").read_text()) for part in folders]
+    ends = [row["part"] for row in facts[:-1]]
+    assert [row["begins_s"] for row in ends[1:]] == [row["ends_s"] for row in ends[:-1]], "parts without holes"
+    assert {row["role"] for row in facts} == {"worker"} and facts[-1]["failed_cameras"] == {}
+    assert not any((part / name).exists() for part in folders for name in ("journal", "outbox"))
+    assert all((part / f"tables_{when}.json").exists() for part in folders for when in ("start", "end"))
+
+    said = [
+        (row.key, row.closed, row.emitted_s) for part in folders for row in read_sightings(part / "sightings.parquet")
+    ]
+    assert len(said) == len(set(said)), "nothing is said twice"
+    closed = [key for key, is_closed, _ in said if is_closed]
+    assert {key for key, *_ in said} == set(closed) and len(closed) == len(set(closed)), "each has one last word"
+    assert {camera for camera, _ in closed} == {"a", "b"} and len({track // 10**6 for _, track in closed}) == 2
+    decisions = [row for part in folders for row in read_decisions(part / "decisions.jsonl")]
+    assert {row.key for row in decisions} == set(closed)
+    assert len({repr(row) for row in decisions}) == len(decisions), "none is read twice"
+    rows = [row for part in folders for row in read_tracks(part).to_pylist()]
+    assert {(row["camera"], row["track_id"]) for row in rows} >= {row.key for row in decisions if row.kind == "match"}
+    boxes = [(row["camera"], row["time_s"], row["track_id"]) for row in rows]
+    assert len(boxes) == len(set(boxes)) > 50
+
+    for camera in ("a", "b", "mosaic"):
+        assert len(segments_of(folder / "video" / camera)) >= 2
+    plain = [frame for frame in picture_of(folder / "video" / "b")]
+    assert len(plain) > 20

@@ -23,7 +23,7 @@ def test_an_outage_is_known_while_it_lasts_and_ends_when_it_ends():
     over: list[tuple[str, float, float]] = []
     cameras = SimpleNamespace(away=lambda: list(away), outages=lambda: [over.pop() for _ in list(over)], floor_s=7.0)
     seen: list[object] = []
-    site = SimpleNamespace(matcher=matcher, step=lambda batch: seen.append(batch), quiet=seen.append)
+    site = SimpleNamespace(add_outage=matcher.add_outage, step=lambda batch: seen.append(batch), quiet=seen.append)
     watch = LiveWatch(Config(cameras=(Camera(name="a", source="0"),)), site, cameras, lambda camera: None)
     watch.step([FRAME])
     away.append(("a", 5.0, math.inf))

@@ -100,7 +100,8 @@ def opened(url, who="w", **settings):
 
 
 def speaker(stream, journal, tmp_path, after=Position(), **more):
-    return Speaker(stream, "session", "stripes", ["a"], tmp_path / "outbox", journal, after=after, **more)
+    mine = {"mine": lambda decision: decision.camera == "a", "after": after, **more}
+    return Speaker(stream, "session", "stripes", outbox=tmp_path / "outbox", journal=journal, **mine)
 
 
 def test_what_is_said_while_redis_is_away_follows_in_order(server, tmp_path, caplog):
