@@ -94,9 +94,8 @@ class WorkerSite:
 
     def leave(self, camera: str) -> None:
         """Watch a camera no more: nobody waits for it any longer."""
-        said = self.watching.leave(camera)
+        self.say(self.watching.leave(camera), at_once=True, leaving=camera)
         self.cameras = {name: c for name, c in self.cameras.items() if name != camera}
-        self.say(said, at_once=True)
 
     def add_outage(self, outage: Outage) -> None:
         """A camera was not watching; said with the next step. One that goes on has no place in a message yet."""
@@ -115,8 +114,8 @@ class WorkerSite:
             self.journal.sighting(closing)
             self.say(Said([closing], closing.emitted_s), at_once=True)
 
-    def say(self, said: Said, state: str = "live", *, at_once: bool = False) -> None:
-        """One step, to every area that is served."""
+    def say(self, said: Said, state: str = "live", *, at_once: bool = False, leaving: str = "") -> None:
+        """One step, to every area that is served; a camera that is `leaving` rests from then on."""
         if self.live:
             if said.sightings:
                 self.journal.flush()  # what the site knows of us, we must know after a kill
@@ -135,6 +134,8 @@ class WorkerSite:
                 for name, camera in self.cameras.items()
                 if camera.area == area
             }
+            if leaving in marks:
+                marks[leaving] = Mark(max(self.until_s, latest_s), "resting")
             mine = [s for s in said.sightings if areas[s.camera] == area]
             lost = [o for o in outages if areas[o[0]] == area]
             if marks or mine or lost:
