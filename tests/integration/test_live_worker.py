@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+import threading
 
 import pytest
 import redis
@@ -135,3 +136,45 @@ def test_a_live_worker_without_end_in_parts_with_video_and_other_cameras(tmp_pat
         assert len(segments_of(folder / "video" / camera)) >= 2
     drawn = facts[-1]["counters"]
     assert drawn["videos"] == sum(1 for _ in (folder / "video").glob("*/*.mp4")) and drawn["video_frames"] > 20
+
+
+def test_a_live_worker_draws_the_ids_that_come_back(tmp_path, monkeypatch):
+    from pipeline import live_video
+    from pipeline.config import load_config
+    from pipeline.match import match
+    from pipeline.worker import work
+
+    drawn = []
+    draw = live_video.draw_frame
+
+    def drawing(image, boxes, ids, *rest):
+        drawn.append(ids)
+        draw(image, boxes, ids, *rest)
+
+    monkeypatch.setattr(live_video, "draw_frame", drawing)
+    film = walkers.film(tmp_path / "a.mp4", [2.0, 5.0], duration_s=15)
+    with RtspCamera(str(film)) as camera, running("embedded", tmp_path) as url:
+        config = {
+            "site": "drawn",
+            "cameras": [{"name": "a", "source": camera.uri}],
+            "detector": {"model": "motion"},
+            "reid": {"encoder": "stripes"},
+            "output": {"plots": False, "delay_s": 3},
+            "redis": {"url": url, "state_dir": str(tmp_path / "state")},
+            "streams": {"lease_s": 0.5},
+        }
+        (tmp_path / "site.yaml").write_text(json.dumps(config))
+        settings, stop = load_config(tmp_path / "site.yaml"), threading.Event()
+        matcher = threading.Thread(target=match, args=(settings,), kwargs={"stop": stop, "name": "m"})
+        matcher.start()
+        try:
+            result = work(settings, tmp_path / "w", "w", for_s=10)
+        finally:
+            stop.set()
+            matcher.join()
+    assert not result.degraded and result.failed == {}
+    known = {row["global_id"] for row in read_tracks(tmp_path / "w").to_pylist()}
+    shown = [global_id for ids in drawn for global_id in ids if global_id is not None]
+    assert set(shown) == known and len(known) == 2
+    assert len(shown) > 20, "known long before the picture is drawn"
+    assert result.summary["counters"]["video_frames"] == len(drawn)

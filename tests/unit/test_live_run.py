@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.config import Camera, Config
 from pipeline.frames import CameraHealth, Frame, LiveHealth
-from pipeline.live_run import LiveWatch, not_delivering
+from pipeline.live_run import LiveWatch, changes, not_delivering
 from st_model.hypotheses import MatchSettings
 from st_model.matcher import OnlineMatcher
 from st_model.transitions import TransitionTables
@@ -54,3 +54,10 @@ def test_who_was_not_sending_at_the_end():
         }
     )
     assert found == {"gone": "no data for 5 s", "new": "camera new: no picture came before the run ended"}
+
+
+def test_a_camera_that_moves_to_another_area_ends_and_begins():
+    one = Camera(name="a", source="rtsp://a")
+    moved = one.model_copy(update={"area": "annex"})
+    found = changes(Config(cameras=(one,)), Config(cameras=(moved,)))
+    assert (found.added, found.removed, found.changed) == ((moved,), ("a",), ())
