@@ -204,8 +204,9 @@ class Parts:
     def _begin_work(self, part: Path) -> None:
         self._journal.flush()  # what was decided about its people since then is asked for
         code = (
-            "import os, sys; from pathlib import Path; os.nice(10); from pipeline.parts import finish_part; "
-            "finish_part(Path(sys.argv[1]), Path(sys.argv[2]))"
+            "import os, sys; from pathlib import Path; os.nice(10); run, part = map(Path, sys.argv[1:]); "
+            "from pipeline.parts import finish_part; from pipeline.retention import retain_parts; "
+            "finish_part(run, part); retain_parts(run)"
         )
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(self._run_dir.absolute()), str(part.absolute())],
@@ -226,4 +227,7 @@ class Parts:
         said = process.communicate()[1].strip().splitlines()
         if process.returncode:
             reason = said[-1] if said else f"exit code {process.returncode}"
-            log.error("%s is not finished (%s): identrix finish %s", part, reason, self._run_dir)
+            if (part / "journal").is_dir():
+                log.error("%s is not finished (%s): identrix finish %s", part, reason, self._run_dir)
+            else:
+                log.error("what is past its time in the parts of %s was not removed: %s", self._run_dir, reason)

@@ -232,6 +232,7 @@ class Speaker:
         if self.stream.decided().get(self._name, 0) >= self._asked[1]:
             self.catch_up()
             self.settled_s, self._asked = self._asked[0], None
+            self._known = frozenset()  # whatever a former life had read lies behind
 
     def _take_decisions(self, wait_s: float) -> bool:
         with self._reading:

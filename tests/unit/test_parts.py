@@ -202,6 +202,28 @@ def test_who_goes_on_after_a_kill_finishes_its_parts_and_cuts_at_the_same_times(
     assert finish_parts(tmp_path) == 0
 
 
+def test_old_parts_go_when_another_one_is_completed(tmp_path, monkeypatch):
+    now = [time.time() // 3600 * 3600 + 3500]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setenv("IDENTRIX_STATE", str(tmp_path / "state"))
+    keeping = {"config": {"output": {}, "cameras": [{"name": "a"}], "retention": {"runs_days": 1}}, "site": "s"}
+    run = tmp_path / "run"
+    for name, age_s in (("2026-01-01T00-00-00Z", 2 * 86400.0), ("2026-01-02T00-00-00Z", 600.0)):
+        part = run / "parts" / name
+        part.mkdir(parents=True)
+        (part / "tracks.parquet").write_bytes(b"")
+        write_json_atomic(part / "run.json", {**keeping, "part": {"begins_s": 0.0, "ends_s": now[0] - age_s}})
+    with RunJournal(run) as journal:
+        write = lambda path: path.write_text("{}")  # noqa: E731
+        parts = Parts(run, 3600.0, journal, lambda: dict(keeping), write, settle_s=0.0)
+        parts._begin_s = now[0]
+        now[0] += 200
+        parts.look()
+        parts.look()
+        parts.close()
+    assert parts_of(run)[0].name == "2026-01-02T00-00-00Z" and len(parts_of(run)) == 2
+
+
 def test_killed_while_the_journal_moved(tmp_path):
     part = tmp_path / "parts" / "2026-11-22T00-00-00Z"
     part.mkdir(parents=True)
