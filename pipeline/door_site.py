@@ -17,6 +17,7 @@ from pipeline.door import (
     AsJson,
     clear_errors,
     progress,
+    reread_on_hangup,
     say,
     stop_on_signals,
 )
@@ -35,23 +36,41 @@ def worker(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="run folder; default: the next runs/NAME-NNN")] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda:0")] = None,
+    for_s: Annotated[float | None, typer.Option("--for", min=0, help="live cameras: end after so many seconds")] = None,
     override: Override = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a finished run in the folder")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the run's summary as JSON")] = False,
 ) -> None:
-    """Watch some cameras of a site, near them; `identrix match` decides. Goes on where it was killed."""
-    from pipeline.config import ConfigError, load_config
+    """Watch some cameras of a site, near them; `identrix match` decides. Goes on where it was killed.
+
+    Live cameras: SIGHUP reads the file again.
+    """
+    from pipeline.config import Config, ConfigError, load_config
+    from pipeline.runner import source_of
     from pipeline.session import read_session, worker_folder
-    from pipeline.worker import work
+    from pipeline.worker import of_worker, work
+
+    def load() -> Config:
+        return load_config(config, overrides=override or (), extra={"device": device} if device else {})
 
     with clear_errors():
-        settings = load_config(config, overrides=override or (), extra={"device": device} if device else {})
+        settings = load()
+        mine = of_worker(settings, camera or ()).cameras
         who = name or socket.gethostname()
         folder = out or worker_folder(settings.output.dir, who)
         if folder.is_dir() and any(folder.iterdir()) and not overwrite and read_session(folder) is None:
             raise ConfigError(f"--out {folder}: the folder holds a finished run; name another one or add --overwrite")
-        with progress(quiet=as_json) as on_progress, stop_on_signals() as stop:
-            result = work(settings, folder, who, camera or (), stop=stop, on_progress=on_progress)
+        live = all(source_of(camera).live for camera in mine)
+        with (
+            progress(quiet=as_json) as on_progress,
+            stop_on_signals() as stop,
+            reread_on_hangup(live and load) as reread,
+        ):
+            result = work(
+                settings, folder, who, camera or (), stop=stop, for_s=for_s, reread=reread, on_progress=on_progress
+            )
+    if result.failed:
+        say(f"{len(result.failed)} of {len(mine)} cameras ended in error: {', '.join(result.failed)}")
     counts = result.summary["counters"]
     if as_json:
         typer.echo(json.dumps(result.summary, indent=1))

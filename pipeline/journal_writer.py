@@ -10,13 +10,15 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.atomic import output_error
-from pipeline.journal import BOX_RECORD, NOBODY, json_line, sighting_to_json, to_json
+from pipeline.journal import BOX_RECORD, NOBODY, JournalError, json_line, sighting_to_json, to_json
 from st_model.ledger import Correction
 from st_model.sightings import Decision, Sighting
 
@@ -34,6 +36,29 @@ def check_camera_name(camera: str) -> str:
     if not camera or camera.startswith(".") or any(c in camera for c in "/\\\0\n"):
         raise ValueError(f"camera name {camera!r} cannot be used as a file name; use letters, digits, '-' and '_'")
     return camera
+
+
+@contextmanager
+def alone(run_dir: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold a run's journal while the block runs; False: it has none (any more).
+
+    wait  for whoever else holds it. Raises JournalError without it, while a run writes there (it holds a lock until it
+    ends, however it ends) or another process finishes it.
+    """
+    journal = Path(run_dir) / "journal"
+    try:
+        held = os.open(journal, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JournalError(f"{run_dir}: a run is going on there; stop it first") from None
+        yield journal.is_dir()  # who held it may have finished it
+    finally:
+        os.close(held)
 
 
 class RunJournal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 
@@ -24,9 +25,21 @@ class LiveIds:
     def __init__(self, most: int = MOST_STAYS) -> None:
         self._most = most
         self._known: OrderedDict[StayKey, tuple[int, float]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def take(self, decisions: Iterable[Decision], corrections: Iterable[Correction]) -> None:
-        """What was decided, and what was corrected after it."""
+        """What was decided, and what was corrected after it. May be called from several threads."""
+        with self._lock:
+            self._take(decisions, corrections)
+
+    def hear(self, said: Decision | Correction) -> None:
+        """One of them."""
+        if isinstance(said, Decision):
+            self.take([said], [])
+        else:
+            self.take([], [said])
+
+    def _take(self, decisions: Iterable[Decision], corrections: Iterable[Correction]) -> None:
         for decision in decisions:
             self._known[decision.key] = (decision.global_id, decision.probability)
             self._known.move_to_end(decision.key)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import output_error
 from pipeline.config import Config
 from pipeline.journal import read_facts
+from pipeline.journal_writer import alone
 from pipeline.parts import finish_parts, ids_around, unfinished_parts
 from pipeline.report import write_report
 from pipeline.sources import Source
@@ -42,7 +40,9 @@ _FILES = (
     "tables_end.json",
     "report.html",
 )
-_FOLDERS = ("journal", ".journal-finished", "tracks", "video", "plots", "by_hand", "crops", "parts")
+SPOKEN = "outbox"
+"""What a worker has said, and must remember, until its folder is finished (`pipeline/session.py`)."""
+_FOLDERS = ("journal", ".journal-finished", "tracks", "video", "plots", "by_hand", "crops", "parts", SPOKEN)
 
 
 def check_writable(folder: Path) -> None:
@@ -93,6 +93,7 @@ def write_tracks_of(
             keep_boxes=config.privacy.blur != "none",
         )
         _mot_file_for_each(folder, [source.camera for source in sources])
+        shutil.rmtree(folder / SPOKEN, ignore_errors=True)
     return _counts(finished)
 
 
@@ -106,7 +107,7 @@ def finish_killed(folder: Path) -> dict[str, Any]:
         if not unfinished_parts(folder) or (folder / "tracks.parquet").exists():
             raise JournalError(f"{folder}: no unfinished run is here (a finished one has no journal folder)")
         journal.mkdir()  # killed while it moved its journal into a part
-    with _alone(folder):
+    with alone(folder):
         return _finish_killed(folder)
 
 
@@ -126,23 +127,10 @@ def _finish_killed(folder: Path) -> dict[str, Any]:
     failed = facts.get("failed_cameras", {})
     _mot_file_for_each(folder, [c["name"] for c in settings.get("cameras", []) if c["name"] not in failed])
     counts = {**_counts(finished), "first_global_id": min(ids, default=None)}
+    shutil.rmtree(folder / SPOKEN, ignore_errors=True)
     write_json_atomic(folder / "run.json", {**facts, "interrupted": True, "counters": counts})
     write_report(folder)
     return counts
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Raises JournalError while a run writes there: its journal holds a lock until the run ends, however it ends."""
-    held = os.open(folder / "journal", os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise JournalError(f"{folder}: a run is going on there; stop it first") from None
-        yield
-    finally:
-        os.close(held)
 
 
 def write_outputs(

@@ -12,11 +12,14 @@ A correction is applied to the part it falls into and to the one before, not fur
 from __future__ import annotations
 
 import logging
+import math
+import shutil
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,9 @@ from pipeline.journal import (
     read_facts,
     read_json_lines,
 )
-from pipeline.journal_writer import RunJournal
+from pipeline.journal_writer import RunJournal, alone
 from pipeline.segments import begin_of, name_of
-from pipeline.tracklog import FinishedRun, finish_run
+from pipeline.tracklog import finish_run
 from pipeline.tracks_table import FinalIds
 from st_model.ledger import StayKey, final_ids
 from st_model.sightings import Decision
@@ -54,7 +57,8 @@ def unfinished_parts(run_dir: Path) -> list[Path]:
 
 
 def ids_around(run_dir: Path, folder: Path) -> FinalIds | None:
-    """Final ids of the stays seen in one part (or in the run folder itself), from what was decided in it and beside it.
+    """Final ids of the stays seen in one part (or in the run folder itself), from what was decided in it, before it and
+    after it.
 
     None when the run has no parts: its own journal says all. Raises JournalError.
     """
@@ -64,7 +68,8 @@ def ids_around(run_dir: Path, folder: Path) -> FinalIds | None:
     at = row.index(folder)
     latest: dict[StayKey, Decision] = {}
     corrections = []
-    for neighbour in row[max(at - 1, 0) : at + 2]:
+    # Mostly the two beside it. Where nobody could decide for long, what was decided lies further on.
+    for neighbour in row[max(at - 1, 0) :]:
         journal = neighbour / "journal"
         place = journal if journal.is_dir() else neighbour
         for _, line in read_json_lines(place / "decisions.jsonl"):
@@ -76,8 +81,16 @@ def ids_around(run_dir: Path, folder: Path) -> FinalIds | None:
     return {key: found for key, found in final_ids(latest.values(), corrections).items() if key in seen}
 
 
-def finish_part(run_dir: Path, part: Path) -> FinishedRun:
-    """Make the final files of a closed part. Raises JournalError, OutputError."""
+def finish_part(run_dir: Path, part: Path) -> None:
+    """Make the final files of a closed part, unless another process has just made them. Raises JournalError,
+    OutputError.
+    """
+    with alone(part, wait=True) as there:
+        if there:
+            _finish_part(run_dir, part)
+
+
+def _finish_part(run_dir: Path, part: Path) -> None:
     facts = read_facts(part)
     settings = facts.get("config", {})
     output = settings.get("output", {})
@@ -98,7 +111,6 @@ def finish_part(run_dir: Path, part: Path) -> FinishedRun:
         "first_global_id": min((global_id for global_id, _ in (ids or {}).values()), default=None),
     }
     write_json_atomic(part / "run.json", {**facts, "counters": counts})
-    return finished
 
 
 def finish_parts(run_dir: Path) -> int:
@@ -115,6 +127,9 @@ class Parts:
     part_s        length; parts begin at multiples of it, UTC
     facts         what run.json says of the run, asked for at each cut
     write_tables  writes the tables as they are at a cut into a file
+    begin_s       when the folder was begun (UTC), by a process before this one; None: now
+    settled_s     what was seen until then (monotonic seconds) is decided; only then a part is finished
+    around_cut    held while the journal is moved away
     """
 
     def __init__(
@@ -126,11 +141,23 @@ class Parts:
         write_tables: Callable[[Path], None],
         *,
         settle_s: float = SETTLE_S,
+        begin_s: float | None = None,
+        settled_s: Callable[[], float] = lambda: math.inf,
+        around_cut: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._run_dir, self._part_s, self._journal = Path(run_dir), part_s, journal
         self._facts, self._write_tables, self._settle_s = facts, write_tables, settle_s
-        self._begin_s = time.time()
-        self._due: deque[tuple[float, Path]] = deque()  # monotonic: when to finish which part
+        self._settled_s, self._around_cut = settled_s, around_cut
+        self._begin_s = time.time() if begin_s is None else begin_s
+        now_s = time.monotonic()
+        self._due: deque[tuple[float, Path]] = deque()  # monotonic: when which part was cut
+        for part in parts_of(run_dir):  # of a process that was killed
+            if (part / "journal").is_dir():
+                self._due.append((now_s, part))
+            elif not (part / "tracks.parquet").is_file():
+                shutil.rmtree(part, ignore_errors=True)  # it was about to cut
+                continue
+            self._begin_s = read_facts(part).get("part", {}).get("ends_s", self._begin_s)
         self._work: tuple[Path, subprocess.Popen[str]] | None = None
         self.cut = 0
 
@@ -141,7 +168,7 @@ class Parts:
             self._cut(now_s)
         if self._work is not None:
             self._look_at_work()
-        elif self._due and time.monotonic() >= self._due[0][0]:
+        elif self._due and self._settled(self._due[0][0]):
             self._begin_work(self._due.popleft()[1])
 
     def close(self) -> None:
@@ -149,6 +176,9 @@ class Parts:
         if self._work is not None:
             self._work[1].wait()
             self._look_at_work()
+
+    def _settled(self, cut_s: float) -> bool:
+        return time.monotonic() >= cut_s + self._settle_s and self._settled_s() >= cut_s
 
     def _cut(self, now_s: float) -> None:
         run_dir = self._run_dir
@@ -160,20 +190,23 @@ class Parts:
             ended = {"part": {"begins_s": self._begin_s, "ends_s": now_s}, "interrupted": False, "failed_cameras": {}}
             write_json_atomic(part / "run.json", {**self._facts(), **ended})
             start = run_dir / "tables_start.json"
-            start.replace(part / "tables_start.json")
+            if start.is_file():
+                start.replace(part / "tables_start.json")
             self._write_tables(start)
             self._write_tables(part / "tables_end.json")
-            self._journal.move_to(part)
+            with self._around_cut():
+                self._journal.move_to(part)
         except OSError as error:
             raise output_error(part, error) from error
         self._begin_s, self.cut = now_s, self.cut + 1
-        self._due.append((time.monotonic() + self._settle_s, part))
+        self._due.append((time.monotonic(), part))
 
     def _begin_work(self, part: Path) -> None:
         self._journal.flush()  # what was decided about its people since then is asked for
         code = (
-            "import os, sys; from pathlib import Path; os.nice(10); from pipeline.parts import finish_part; "
-            "finish_part(Path(sys.argv[1]), Path(sys.argv[2]))"
+            "import os, sys; from pathlib import Path; os.nice(10); run, part = map(Path, sys.argv[1:]); "
+            "from pipeline.parts import finish_part; from pipeline.retention import retain_parts; "
+            "finish_part(run, part); retain_parts(run)"
         )
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(self._run_dir.absolute()), str(part.absolute())],
@@ -194,4 +227,7 @@ class Parts:
         said = process.communicate()[1].strip().splitlines()
         if process.returncode:
             reason = said[-1] if said else f"exit code {process.returncode}"
-            log.error("%s is not finished (%s): identrix finish %s", part, reason, self._run_dir)
+            if (part / "journal").is_dir():
+                log.error("%s is not finished (%s): identrix finish %s", part, reason, self._run_dir)
+            else:
+                log.error("what is past its time in the parts of %s was not removed: %s", self._run_dir, reason)

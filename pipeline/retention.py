@@ -37,7 +37,8 @@ class Expired:
 
 def ended_at_s(run_dir: Path) -> float:
     """When a run ended, UTC seconds: as it says itself, else when its starting tables were written."""
-    said = read_facts(run_dir).get("ended_at_s")
+    facts = read_facts(run_dir)
+    said = facts.get("ended_at_s", facts.get("part", {}).get("ends_s"))
     if isinstance(said, int | float):
         return float(said)
     first = run_dir / "tables_start.json"  # never written again, unlike the others
@@ -128,6 +129,14 @@ def _remove(item: Expired) -> None:
                 pq.write_table(table, temporary, compression="zstd")
     except OSError as error:
         raise output_error(run, error) from error
+
+
+def retain_parts(run_dir: Path) -> list[Expired]:
+    """Remove what is past its time in the finished parts of a run that goes on, by their own settings.
+
+    Raises as `remove_expired`, JournalError.
+    """
+    return remove_expired(expired([part for part in parts_of(run_dir) if not (part / "journal").is_dir()]))
 
 
 def retain_in_redis(config: MatchConfig) -> int:

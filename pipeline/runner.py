@@ -20,11 +20,10 @@ from pipeline.config import Camera, Config
 from pipeline.engines import Engines, load_engines
 from pipeline.freezing import with_freeze
 from pipeline.live import LiveCameras
-from pipeline.live_run import LiveWatch, not_delivering
+from pipeline.live_run import LiveWatch, live_folder, not_delivering
 from pipeline.live_video import LiveVideo
 from pipeline.operations import open_operations
 from pipeline.outputs import check_writable, remove_run, write_outputs, write_tracks_of
-from pipeline.parts import Parts
 from pipeline.report import write_report
 from pipeline.retention import at_start
 from pipeline.site_run import SiteRun
@@ -114,28 +113,20 @@ def run(
         video: LiveVideo | None = None
         outages: list[tuple[str, float, float]] = []
         if live:
-            cameras_now = stack.enter_context(LiveCameras(sources, config.live))
-            seen = cameras_now.health
-            watch = LiveWatch(config, site, cameras_now, source_of, reread)
-
-            def facts() -> dict[str, Any]:
-                return {**describe(watch.config, engines, cameras_now.health), "interrupted": True}
-
-            watch.on_change = lambda now: write_json_atomic(folder / "run.json", facts())
-            parts = Parts(
-                folder,
-                3600 * config.output.part_hours,
-                journal,
-                facts,
-                lambda path: write_tables(path, config.tables, store.tables.items()),
+            watch = LiveWatch(config, site, LiveCameras(sources, config.live), source_of, reread)
+            health = seen = watch.cameras.health
+            tables, settings = store.tables, config.tables
+            stack.enter_context(
+                live_folder(
+                    watch,
+                    folder,
+                    journal,
+                    lambda now, seen: describe(now, engines, seen),
+                    lambda path: write_tables(path, settings, tables.items()),
+                )
             )
-            watch.each = parts.look
-            stack.callback(parts.close)
-            if config.output.video:
-                video = LiveVideo(folder / "video", config.output, site.ids.of, config.privacy.blur)
-                site.watching.on_tracks = stack.enter_context(video).add
             watch.watch(stop, for_s, lambda seen_s: on_progress("watching", seen_s, None))
-            config, health, interrupted = watch.config, cameras_now.health, False
+            config, interrupted, video = watch.config, False, watch.video
             sources = [source_of(camera) for camera in config.cameras]
             refused, outages = not_delivering(health), watch.outages
         else:

@@ -19,6 +19,7 @@ from st_model.drift import Alarm
 from st_model.ledger import StayKey
 from st_model.matcher import OnlineMatcher, Outcome
 from st_model.sightings import Sighting
+from st_model.teaching import Outage
 
 MOST_ALARMS = 1000
 """Kept for run.json; all of them are in the log of events."""
@@ -81,6 +82,10 @@ class SiteRun:
     def leave(self, camera: str) -> None:
         """Watch a camera no more."""
         self._listen(self.watching.leave(camera))
+
+    def add_outage(self, outage: Outage) -> None:
+        """A camera was not watching from .. to; infinity while that lasts."""
+        self.matcher.add_outage(outage)
 
     def finish(self) -> None:
         """The sources have ended: every open stay says its last word, every open window is decided."""

@@ -7,11 +7,12 @@ gather on disk; when it is back they follow in order, none twice. Decisions come
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from pipeline.messages import Mark, MessageError, WorkerSaid, packed_said, unpac
 from pipeline.outbox import Outbox
 from pipeline.tracklog import RunJournal
 from st_model.ledger import Correction
-from st_model.sightings import Sighting
-from st_model.site_stream import SiteStream
+from st_model.sightings import Decision, Sighting
+from st_model.site_stream import Entry, SiteStream
 from st_model.store_errors import StoreError, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ _SILENT_S = 0.25  # how far cameras have come is said at least so often
 _ALARM_MB = 256.0
 _BACKOFF_S = (0.05, 2.0)
 _POLL_S = 0.5
+_ASK_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,14 @@ class Position:
 class Speaker:
     """One worker's side of one area; a context manager with a thread that sends and one that reads decisions.
 
-    stream    of the area; `stream.who` names the worker
-    session   of the worker
-    after     how far decisions have been read
-    known     decisions that are in the journal already
-    revive    called when Redis is away, before the next attempt
-    on_error  called for every failed attempt, for the metrics
+    stream      of the area; `stream.who` names the worker
+    session     of the worker
+    mine        whether a decision is about a stay of this worker
+    after       how far decisions have been read
+    known       decisions that are in the journal already
+    revive      called when Redis is away, before the next attempt
+    on_error    called for every failed attempt, for the metrics
+    on_decided  told every decision of its own and every correction that comes back, in order, in a thread
     """
 
     def __init__(
@@ -56,7 +60,7 @@ class Speaker:
         stream: SiteStream,
         session: str,
         encoder: str,
-        cameras: Collection[str],
+        mine: Callable[[Decision], bool],
         outbox: Path,
         journal: RunJournal,
         *,
@@ -64,9 +68,10 @@ class Speaker:
         known: Collection[tuple[str, bytes]] = (),
         revive: Callable[[], None] | None = None,
         on_error: Callable[[], None] = lambda: None,
+        on_decided: Callable[[Decision | Correction], None] = lambda said: None,
     ) -> None:
-        self.stream, self.session, self.encoder, self.cameras = stream, session, encoder, frozenset(cameras)
-        self._journal, self._revive, self._on_error = journal, revive, on_error
+        self.stream, self.session, self.encoder, self._mine = stream, session, encoder, mine
+        self._journal, self._revive, self._on_error, self._on_decided = journal, revive, on_error, on_decided
         self.outbox = Outbox(outbox)
         taken = stream.publish(session, [])  # what Redis has taken of this session
         self.outbox.skip_to(taken.last)
@@ -80,13 +85,17 @@ class Speaker:
         self.full = False
         self.missed = False
         """Decisions were trimmed before this worker had read them."""
+        self.settled_s = -math.inf
+        """What was said until then (monotonic seconds) is decided, and the decisions have been read."""
+        self._asked: tuple[float, int] | None = None
+        self._asked_s = -math.inf
         self.away_since_s: float | None = None
         self._away_s = 0.0
         self._alarmed = False
         self._said_s = 0.0
         self._marks: Mapping[str, Mark] = {}
         self._wake, self._stop = threading.Event(), threading.Event()
-        self._lock, self._reading = threading.Lock(), threading.Lock()
+        self._lock, self._reading, self._noting = threading.Lock(), threading.Lock(), threading.Lock()
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=f"{work.__name__} {stream.area}", daemon=True)
             for work in (self._send, self._read)
@@ -143,6 +152,10 @@ class Speaker:
             )
         self._wake.set()
 
+    @property
+    def _name(self) -> str:
+        return f"worker:{self.stream.who}"
+
     def drained(self) -> bool:
         """Whether Redis has taken everything that was said."""
         return self.outbox.waiting == 0
@@ -153,12 +166,18 @@ class Speaker:
         Raises a StoreError while Redis is away.
         """
         decided = self.stream.decided()
-        return decided.get(f"worker:{self.stream.who}", 0) >= self.outbox.last, bool(decided.get("ended"))
+        return decided.get(self._name, 0) >= self.outbox.last, bool(decided.get("ended"))
 
     def catch_up(self) -> None:
         """Read decisions up to the newest. Raises a StoreError."""
         while self._take_decisions(0.0):
             pass
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """While the block runs nothing that comes back is written down, and `after` stays."""
+        with self._noting:
+            yield
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """Run `work` again and again; while Redis is away wait a little, and longer each time."""
@@ -202,7 +221,18 @@ class Speaker:
                 return
 
     def _read(self) -> None:
+        if time.monotonic() - self._asked_s >= _ASK_S:
+            self._asked_s = time.monotonic()
+            self._ask()
         self._take_decisions(_POLL_S)
+
+    def _ask(self) -> None:
+        """Look how far this worker has been decided."""
+        self._asked = self._asked or (time.monotonic(), self.outbox.last)
+        if self.stream.decided().get(self._name, 0) >= self._asked[1]:
+            self.catch_up()
+            self.settled_s, self._asked = self._asked[0], None
+            self._known = frozenset()  # whatever a former life had read lies behind
 
     def _take_decisions(self, wait_s: float) -> bool:
         with self._reading:
@@ -210,6 +240,11 @@ class Speaker:
 
     def _take_some(self, wait_s: float) -> bool:
         entries = self.stream.decisions(self.after.entry, wait_s=wait_s)
+        with self._noting:
+            self._note(entries)
+        return bool(entries)
+
+    def _note(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             number = int(entry.fields["n"])
             if self.after.number and number != self.after.number + 1:
@@ -230,8 +265,9 @@ class Speaker:
                 continue
             if isinstance(said, Correction):
                 self._journal.correction(said)
-                self.counts[said.kind] += 1
-            elif said.camera in self.cameras:
+            elif self._mine(said):
                 self._journal.decision(said)
-                self.counts[said.kind] += 1
-        return bool(entries)
+            else:
+                continue
+            self.counts[said.kind] += 1
+            self._on_decided(said)

@@ -8,25 +8,26 @@ it has not said yet; over live cameras it says the last word of the stays it can
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline import sources as reading
-from pipeline.config import Camera, Config
+from pipeline.config import Camera, Config, ConfigError
 from pipeline.engines import load_engines
+from pipeline.latest_tables import LatestTables
 from pipeline.live import LiveCameras
+from pipeline.live_run import LiveWatch, live_folder, not_delivering
 from pipeline.members import Beat, clock_offset_s
-from pipeline.messages import Mark, packed_decision
+from pipeline.messages import packed_decision
 from pipeline.metrics import open_metrics
-from pipeline.outputs import check_writable, write_outputs, write_tracks_of
+from pipeline.outputs import SPOKEN, check_writable, write_outputs, write_tracks_of
 from pipeline.report import write_report
+from pipeline.retention import at_start
 from pipeline.runner import Progress, RunError, RunResult, all_live, describe, openable, say_troubles, source_of
 from pipeline.session import TRACKS, Session, left_open, new_session, read_session, watched_again
 from pipeline.site_store import open_store
@@ -34,8 +35,7 @@ from pipeline.sources import CameraHealth, Source
 from pipeline.speaking import Position, Speaker
 from pipeline.timing import StageClock
 from pipeline.tracklog import RunJournal, read_corrections, read_decisions, write_json_atomic
-from pipeline.watching import Said, Watching
-from pipeline.worker_facts import camera_facts
+from pipeline.worker_site import WorkerSite
 from st_model.counts import increments_of
 from st_model.site_stream import SiteStream
 from st_model.store import Store
@@ -44,44 +44,7 @@ from st_model.transitions import TransitionTables
 
 log = logging.getLogger(__name__)
 
-_KEEP_EVERY_S = 5.0
-_MANY = 10_000  # decisions that may come back within that time
-
-
-@dataclass
-class _Site:
-    """A worker at work: what it speaks through, and what is known of it."""
-
-    cameras: dict[str, Camera]
-    session: Session
-    speakers: dict[str, Speaker]
-    live: bool
-    number: int = 0
-    until_s: float = -math.inf
-    health: dict[str, CameraHealth] = field(default_factory=dict)
-
-    def say(self, said: Said, state: str = "live", *, at_once: bool = False, outages: Sequence[Any] = ()) -> None:
-        """One step, to every area whose cameras are watched here."""
-        self.number += 1
-        latest_s = max((s.emitted_s for s in said.sightings), default=self.until_s)
-        self.until_s = latest_s if math.isinf(said.until_s) else max(self.until_s, said.until_s)
-        for area, speaker in self.speakers.items():
-            marks = {
-                name: Mark(self.until_s, "ended" if self._failed(name) else state)
-                for name, camera in self.cameras.items()
-                if camera.area == area
-            }
-            mine = [s for s in said.sightings if self.cameras[s.camera].area == area]
-            lost = [o for o in outages if o[0] in marks]
-            speaker.say(self.number, marks, mine, outages=lost, at_once=at_once)
-
-    def _failed(self, camera: str) -> bool:
-        return not self.live and (camera not in self.health or self.health[camera].error is not None)
-
-    def settled(self) -> tuple[bool, bool]:
-        """Whether all that was said is decided, and whether all areas have ended. A StoreError when Redis is away."""
-        found = [speaker.settled() for speaker in self.speakers.values()]
-        return all(done for done, _ in found), all(ended for _, ended in found)
+_MANY = 10_000  # decisions that may come back between two times at which a session is kept
 
 
 def work(
@@ -91,105 +54,169 @@ def work(
     cameras: Sequence[str] = (),
     *,
     stop: threading.Event | None = None,
+    for_s: float | None = None,
+    reread: Callable[[], Config | None] = lambda: None,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> RunResult:
     """Watch the named cameras (none named: all) and write their part of the site's files into `folder`.
 
-    name  of this worker, unique in the site
-    stop  set it to end early with complete files
+    name    of this worker, unique in the site
+    stop    set it to end early with complete files
+    for_s   live cameras: end after so many seconds
+    reread  live cameras: the site's new configuration when somebody asks for it, else None
 
     `degraded` in the result: what was seen is not all decided; the folder is kept unfinished, and the same worker
     started again on it goes on. Raises RunError, and the rooms' own errors for weights, Redis and the disk.
     """
     stop = stop or threading.Event()
-    config = config.model_copy(update={"cameras": _chosen(config, cameras), "site": config.site_name})
+    config = of_worker(config, cameras)
     check_writable(folder)
     watched, refused = openable(config.cameras)
-    sources = [source_of(camera) for camera in watched]
-    live = all_live(sources)
+    live = all_live([source_of(camera) for camera in watched])
+    if for_s is not None and not live:
+        raise RunError("a worker over files ends with them; an end by time is for live cameras")
     clock = StageClock()
-    begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
+    begin_s = time.perf_counter()
     with ExitStack() as stack:
         metrics = stack.enter_context(open_metrics(config.metrics))
         clock.observe = metrics.stage
         engines = load_engines(config)
         on_progress("watching", 0, None)
+        at_start(config, folder.parent)
         store, revive = stack.enter_context(open_store(config, config.tables))
-        streams = {area: stream_of(store, config, area, name) for area in sorted({c.area for c in config.cameras})}
-        anywhere = next(iter(streams.values()))
-        session = _session(folder, name, live, store, streams)
-        write_json_atomic(folder / "run.json", {**describe(config, engines, {}), "interrupted": True})
-        again = left_open(folder) if live else []
-        known = _known(folder) if live else ()
-        offset_s = clock_offset_s(anywhere) if live else 0.0
-        sources = [replace(source, offset_s=source.offset_s + offset_s) for source in sources]
+        session = _session(folder, name, live, config, store)
+
+        def about(now: Config, health: Mapping[str, CameraHealth]) -> dict[str, Any]:
+            return {**describe(now, engines, health), "role": "worker", "worker": name}
+
+        write_json_atomic(folder / "run.json", {**about(config, {}), "interrupted": True})
+        again, known = (left_open(folder), _known(folder)) if live else ([], set())
         journal = stack.enter_context(RunJournal(folder))
-        by_name = {camera.name: camera for camera in config.cameras}
-        speakers = {
-            area: stack.enter_context(
+        site = WorkerSite(folder, config, watched, engines, session, journal, clock, live=live)
+
+        def open_area(area: str) -> Speaker:
+            stream = stream_of(store, config, area, name)
+            return stack.enter_context(
                 Speaker(
                     stream,
                     session.name,
                     config.reid.encoder,
-                    [camera.name for camera in config.cameras if camera.area == area],
-                    folder / "journal" / f"outbox-{area}",
+                    lambda decision: decision.track_id in session.tracks,
+                    folder / SPOKEN / f"said-{area}",
                     journal,
-                    after=session.after[area],
+                    after=session.after.get(area) or Position(stream.last_decision()),
                     known=known,
                     revive=revive,
                     on_error=metrics.redis_error,
+                    on_decided=site.ids.hear,
                 )
             )
-            for area, stream in streams.items()
-        }
-        site = _Site(by_name, session, speakers, live)
-        if live:  # what was open when this worker was killed cannot be followed any more
-            site.number = max(speaker.outbox.last for speaker in speakers.values())
-            for sighting in again:
-                closing = replace(sighting, closed=True, emitted_s=sighting.last_s + config.tracker.lost_s)
-                journal.sighting(closing)
-                site.say(Said([closing], closing.emitted_s), at_once=True)
-        watching = Watching(config, watched, engines, session.track_ids().__next__, journal, clock)
-        reader: Any = LiveCameras(sources, config.live) if live else reading.read_together(sources)
-        reader.clock_s = offset_s
-        together = stack.enter_context(reader)
-        site.health = together.health
-        beat = stack.enter_context(Beat(anywhere, "worker", lambda: _facts(site, watching)))
-        watching.on_batch = metrics.batch
-        metrics.watch(lambda: _facts(site, watching) | {"clock_s": beat.clock_s})
-        metrics.ready = True
-        with _kept(site, folder, journal):
-            stopped = _loop(site, watching, together, journal, stop, on_progress)
-            interrupted = stopped and not live  # live cameras are watched until somebody says stop
-            said = watching.finish()
-            site.say(said, "resting" if stopped or live else "ended", at_once=True)
-            journal.flush()
-            settled = _settle(site, config.streams.settle_s, stop)
-            journal.flush()
+
+        # Also those of cameras that it was watching before it was killed: they may have more to say.
+        for area in sorted({*session.after, *(camera.area for camera in config.cameras)}):
+            site.serve(area, open_area(area))
+        anywhere = next(iter(site.speakers.values())).stream
+        site.close_open(again, config.tracker.lost_s)
+        beat = stack.enter_context(Beat(anywhere, "worker", site.facts))
+        site.watching.on_batch = metrics.batch
+        metrics.watch(lambda: site.facts() | {"clock_s": beat.clock_s})
+        outages: list[tuple[str, float, float]] = []
+        sources = [source_of(camera) for camera in watched]
+        watch: LiveWatch | None = None
+        if live:
+            offset_s = clock_offset_s(anywhere)
+
+            def source_at(camera: Camera) -> Source:
+                """As `source_of`, on the site's clock."""
+                source = source_of(camera)
+                return replace(source, offset_s=source.offset_s + offset_s)
+
+            def reread_mine() -> Config | None:
+                new = reread()
+                if new is None:
+                    return None
+                new = of_worker(new, cameras, again=True)
+                try:
+                    for area in sorted({camera.area for camera in new.cameras} - site.speakers.keys()):
+                        site.serve(area, open_area(area))
+                except StoreError as error:
+                    raise ConfigError(f"area {area!r} is new here: {error}") from None
+                return new
+
+            watching = LiveCameras([source_at(camera) for camera in watched], config.live)
+            watching.clock_s = offset_s
+            watch = LiveWatch(config, site, watching, source_at, reread_mine, each=site.keep)
+            site.health = watching.health
+            tables_now = stack.enter_context(LatestTables(store, config.tables))
+            if not (folder / "tables_start.json").is_file():
+                tables_now.write(folder / "tables_start.json")
+            stack.enter_context(
+                live_folder(
+                    watch,
+                    folder,
+                    journal,
+                    about,
+                    tables_now.write,
+                    begin_s=session.began_s,
+                    settled_s=site.settled_s,
+                    around_cut=site.cutting,
+                )
+            )
+            metrics.ready = True
+            watch.watch(stop, for_s, lambda seen_s: on_progress("watching", seen_s, None))
+            config, interrupted, outages = watch.config, False, watch.outages
+            sources = [source_at(camera) for camera in config.cameras]
+            refused = not_delivering(site.health)
+            site.finish("resting")
+        else:
+            together = stack.enter_context(reading.read_together(sources))
+            site.health = together.health
+            metrics.ready = True
+            interrupted = _loop(site, together, stop, on_progress)
+            site.finish("resting" if interrupted else "ended")
+        settled = _settle(site, config.streams.settle_s, stop, whole=not live)
+        journal.flush()
         tables = TransitionTables(config.tables)
         if settled:
             tables.add(increments_of(store.load_counts()))
     summary = {
-        **describe(config, engines, site.health),
-        "role": "worker",
-        "worker": name,
-        "counters": {**watching.counters(), **_came_back(site)},
+        **about(config, site.health),
+        "counters": site.counters(),
         "failed_cameras": {**refused, **{c: state.error for c, state in site.health.items() if state.error}},
         "interrupted": interrupted,
+        "outages": outages,
+        "ended_at_s": time.time(),  # `retention` counts from here
         "speed": {
-            "camera_frames": watching.frames,
+            "camera_frames": site.watching.frames,
             "total_wall_s": time.perf_counter() - begin_s,
-            "total_cpu_s": time.process_time() - begin_cpu_s,
-            "wall_ms_per_camera_frame": clock.milliseconds_per(max(watching.frames, 1)),
+            "wall_ms_per_camera_frame": clock.milliseconds_per(max(site.watching.frames, 1)),
         },
     }
     if settled:
-        summary["counters"] |= _write(config, folder, sources, tables, clock, on_progress, watching)
+        summary["counters"] |= _write(config, folder, sources, tables, clock, on_progress, site)
+    if watch is not None and watch.video is not None:
+        summary["counters"] |= watch.video.counters()
     write_json_atomic(folder / "run.json", summary)
     if settled:
         write_report(folder)
     degraded_s = summary["counters"]["degraded_s"]
     return RunResult(folder, summary, summary["failed_cameras"], interrupted, not settled, degraded_s)
+
+
+def of_worker(config: Config, cameras: Sequence[str], *, again: bool = False) -> Config:
+    """A site's configuration with the named cameras alone (none named: all).
+
+    again  it has been read before: a camera that is no longer there has been removed
+
+    Raises RunError for a name that is not there, ConfigError when none is left.
+    """
+    known = {camera.name: camera for camera in config.cameras}
+    if not again and (unknown := [name for name in cameras if name not in known]):
+        raise RunError(f"no camera is called {unknown[0]!r}; the configuration has {', '.join(known)}")
+    mine = tuple(known[name] for name in cameras if name in known) if cameras else config.cameras
+    if not mine:
+        raise ConfigError(f"none of this worker's cameras ({', '.join(cameras)}) is in it")
+    return config.model_copy(update={"cameras": mine, "site": config.site_name})
 
 
 def stream_of(store: Store, config: Config, area: str, who: str) -> SiteStream:
@@ -205,26 +232,21 @@ def stream_of(store: Store, config: Config, area: str, who: str) -> SiteStream:
     )
 
 
-def _chosen(config: Config, names: Sequence[str]) -> tuple[Camera, ...]:
-    known = {camera.name: camera for camera in config.cameras}
-    if unknown := [name for name in names if name not in known]:
-        raise RunError(f"no camera is called {unknown[0]!r}; the configuration has {', '.join(known)}")
-    return tuple(known[name] for name in names) or config.cameras
-
-
-def _session(folder: Path, name: str, live: bool, store: Store, streams: dict[str, SiteStream]) -> Session:
+def _session(folder: Path, name: str, live: bool, config: Config, store: Store) -> Session:
     """The session that this folder holds unfinished, or a new one."""
+    areas = {camera.name: camera.area for camera in config.cameras}
     session = read_session(folder)
     if session is None:
-        after = {area: Position(stream.last_decision()) for area, stream in streams.items()}
-        return new_session(name, folder, store.next_track_block(TRACKS).start, after)
-    if session.worker != name or session.after.keys() != streams.keys():
+        served = sorted(set(areas.values()))
+        after = {area: Position(stream_of(store, config, area, name).last_decision()) for area in served}
+        return new_session(name, folder, store.next_track_block(TRACKS).start, time.time(), areas, after)
+    if session.worker != name or not (live or session.after.keys() == set(areas.values())):
         raise RunError(
             f"{folder} holds what worker {session.worker!r} has not finished: start that worker on it, with the same "
             f"cameras, or give another folder"
         )
     if live:
-        session = replace(session, life=session.life + 1)
+        session = replace(session, life=session.life + 1, areas={**session.areas, **areas})
         session.write(folder)
     else:
         watched_again(folder)
@@ -238,62 +260,31 @@ def _known(folder: Path) -> set[tuple[str, bytes]]:
     return {*decisions, *map(packed_decision, read_corrections(journal / "corrections.jsonl")[-_MANY:])}
 
 
-def _loop(
-    site: _Site,
-    watching: Watching,
-    together: Any,
-    journal: RunJournal,
-    stop: threading.Event,
-    on_progress: Progress,
-) -> bool:
-    """Watch until the sources end; whether it was stopped before."""
+def _loop(site: WorkerSite, together: Any, stop: threading.Event, on_progress: Progress) -> bool:
+    """Watch files until they end; whether it was stopped before."""
     troubles: set[str] = set()
     for batch in together:
         if stop.is_set():
             return True
-        said = watching.step(batch) if batch else watching.quiet(together.floor_s)
-        if site.live and said.sightings:
-            journal.flush()  # what the site knows of us, we must know after a kill
-        site.say(said, outages=together.outages() if site.live else ())
+        site.step(batch)
         say_troubles(site.health, troubles)
-        on_progress("watching", watching.media_s, None)
+        on_progress("watching", site.watching.media_s, None)
     say_troubles(site.health, troubles)
     return False
 
 
-@contextmanager
-def _kept(site: _Site, folder: Path, journal: RunJournal) -> Iterator[None]:
-    """Keep, now and then, how far decisions have been read; only live workers go on from there."""
-    stop = threading.Event()
-
-    def keep() -> None:
-        while not stop.wait(_KEEP_EVERY_S):
-            after = {area: speaker.after for area, speaker in site.speakers.items()}
-            journal.flush()
-            replace(site.session, after=after).write(folder)
-
-    thread = threading.Thread(target=keep, name="session", daemon=True)
-    if site.live:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        if site.live:
-            thread.join()
-
-
-def _settle(site: _Site, settle_s: float, stop: threading.Event) -> bool:
+def _settle(site: WorkerSite, settle_s: float, stop: threading.Event, *, whole: bool) -> bool:
     """Wait until everything said here is decided, and a little longer for what others have to say about it.
 
-    A run that was stopped does not wait for others. False: Redis or the matcher is away.
+    whole  wait for others, too: until all cameras of the site have ended; not when stopped. False: Redis or the matcher
+    is away.
     """
     deadline_s = time.monotonic() + settle_s
     decided = False
     while True:
         try:
             decided, ended = site.settled()
-            if decided and (ended or stop.is_set() or time.monotonic() > deadline_s):
+            if decided and (ended or not whole or stop.is_set() or time.monotonic() > deadline_s):
                 for speaker in site.speakers.values():
                     speaker.catch_up()
                 return True
@@ -301,18 +292,8 @@ def _settle(site: _Site, settle_s: float, stop: threading.Event) -> bool:
             decided = False
         if time.monotonic() > deadline_s and not decided:
             return False
+        site.keep()
         time.sleep(0.05)
-
-
-def _came_back(site: _Site) -> dict[str, Any]:
-    counts = sum((speaker.counts for speaker in site.speakers.values()), start=Counter())
-    corrections = counts.pop("merge", 0) + counts.pop("split", 0)
-    return {
-        "decisions": dict(sorted(counts.items())),
-        "corrections": corrections,
-        "decisions_missed": any(speaker.missed for speaker in site.speakers.values()),
-        "degraded_s": max(speaker.degraded_s for speaker in site.speakers.values()),
-    }
 
 
 def _write(
@@ -322,26 +303,13 @@ def _write(
     tables: TransitionTables,
     clock: StageClock,
     on_progress: Progress,
-    watching: Watching,
+    site: WorkerSite,
 ) -> dict[str, Any]:
     """The final files, with final ids; returns counts. Raises OutputError."""
     journal = folder / "journal"
     decisions = read_decisions(journal / "decisions.jsonl")
     counts = write_tracks_of(config, folder, sources, clock)
-    counts |= write_outputs(config, folder, sources, tables, clock, on_progress, watching.frames, watching.now_s)
+    seen = site.watching
+    counts |= write_outputs(config, folder, sources, tables, clock, on_progress, seen.frames, seen.now_s)
     counts.pop("video_start_s", None)
     return counts | {"first_global_id": min((d.global_id for d in decisions), default=None)}
-
-
-def _facts(site: _Site, watching: Watching) -> dict[str, Any]:
-    """What a worker says of itself to the site."""
-    return {
-        "cameras": {name: camera_facts(site.health.get(name)) for name in site.cameras},
-        "frames": watching.frames,
-        "sightings": watching.sightings,
-        "until_s": site.until_s if math.isfinite(site.until_s) else None,
-        "waiting": sum(speaker.outbox.waiting for speaker in site.speakers.values()),
-        "full": any(speaker.full for speaker in site.speakers.values()),
-        "degraded_s": max(speaker.degraded_s for speaker in site.speakers.values()),
-        "read": {area: speaker.after.number for area, speaker in site.speakers.items()},
-    }

@@ -63,7 +63,11 @@ class Basis:
             return embeddings
         means = np.stack([self.means.get(c, self.site_mean) for c in cameras])
         out = _unit(embeddings - means)
-        return out if self.projection is None else _unit(out @ self.projection)
+        if self.projection is None:
+            return out
+        # One row at a time: a product of many rows rounds differently, and a matcher that was restored computes at once
+        # what it computed before one by one.
+        return _unit(np.stack([row @ self.projection for row in out]))
 
 
 def raw_basis(calibration: Calibration) -> Basis:

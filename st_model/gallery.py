@@ -238,7 +238,7 @@ class Gallery:
         del self.identities[global_id]
         self._place(slot, None)
         self._ids[slot] = 0
-        self._vectors[slot] = 0.0
+        self._vectors[slot], self._gain[slot] = 0.0, 0.0
         self._free.append(slot)
 
     def touch(self, global_id: int) -> None:
@@ -321,7 +321,7 @@ class Gallery:
         """Compare everybody in another basis from now on."""
         self.basis = basis
         for identity in self.identities.values():
-            for stay in identity.stays:
+            for stay in (*identity.stays, *identity.prototypes):  # a prototype may be older than the stays remembered
                 stay.vector = None
         for global_id in self.identities:
             self.touch(global_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import fsum
 
 import numpy as np
 
@@ -41,8 +42,9 @@ class MatcherState:
 
     def new_share(self, camera: str, settings: MatchSettings) -> float:
         """Share of arrivals at a camera that are new people."""
-        site_new = sum(n for n, _ in self.new_seen.values()) + settings.new_share * settings.new_evidence
-        site_all = sum(a for _, a in self.new_seen.values()) + settings.new_evidence
+        # Exact sums: a memory that was restored has its cameras in another order.
+        site_new = fsum(n for n, _ in self.new_seen.values()) + settings.new_share * settings.new_evidence
+        site_all = fsum(a for _, a in self.new_seen.values()) + settings.new_evidence
         new, arrivals = self.new_seen.get(camera, (0.0, 0.0))
         share = (new + settings.new_evidence * site_new / site_all) / (arrivals + settings.new_evidence)
         return min(max(share, LEAST_SHARE), MOST_SHARE)

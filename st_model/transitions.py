@@ -7,6 +7,7 @@ in any order, from any number of workers, after any restart. Everything smoothed
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -153,10 +154,12 @@ class TransitionTables:
                 continue
             pair = (item.from_camera, item.to_camera)
             if pair not in self._counts:
-                self._sources.setdefault(item.to_camera, []).append(item.from_camera)
+                insort(self._sources.setdefault(item.to_camera, []), item.from_camera)
                 self._targets.setdefault(item.from_camera, []).append(item.to_camera)
                 self._counts[pair] = PairCounts()
             self._counts[pair].add(item.epoch, item.bin, item.count)
+            if item.count <= 0 and not self._counts[pair].epochs():
+                self._forget_pair(pair)
             self._forget_derived(pair)
         if batch:
             self.version += 1
@@ -185,9 +188,7 @@ class TransitionTables:
         self.oldest = oldest
         for pair, counts in list(self._counts.items()):
             if counts.forget_before(oldest):
-                del self._counts[pair]
-                self._sources[pair[1]].remove(pair[0])
-                self._targets[pair[0]].remove(pair[1])
+                self._forget_pair(pair)
             self._forget_derived(pair)
 
     def set_trust(self, pair: Pair, trust: float) -> None:
@@ -205,7 +206,7 @@ class TransitionTables:
         return sorted(self._counts)
 
     def sources(self, to_camera: str) -> list[str]:
-        """Cameras with counts of transitions to this one, in the order they were first seen."""
+        """Cameras with counts of transitions to this one, sorted: sums over them round the same after a restart."""
         return self._sources.get(to_camera, [])
 
     def histogram(self, from_camera: str, to_camera: str) -> NDArray[np.float64]:
@@ -306,6 +307,12 @@ class TransitionTables:
             in_view.setflags(write=False)
             row = self._rows[pair] = (exited, in_view, float(exited.max()))  # a mean of r is never above its maximum
         return row
+
+    def _forget_pair(self, pair: Pair) -> None:
+        """A pair whose every count was taken back is as one never seen: so it is to whoever reads the counts anew."""
+        del self._counts[pair]
+        self._sources[pair[1]].remove(pair[0])
+        self._targets[pair[0]].remove(pair[1])
 
     def _forget_derived(self, pair: Pair) -> None:
         self._rows.pop(pair, None)

@@ -47,7 +47,9 @@ def play(config_path: Path, rows_path: Path, folder: Path, name: str, pause_s: f
             stream = stream_of(store, config, "main", name)
             session = read_session(folder)
             if session is None:
-                session = new_session(name, folder, store.next_track_block(1).start, {"main": Position("0")})
+                after = {"main": Position("0")}
+                first = store.next_track_block(1).start
+                session = new_session(name, folder, first, 0.0, dict.fromkeys(cameras, "main"), after)
             else:
                 watched_again(folder)
             break
@@ -61,8 +63,8 @@ def play(config_path: Path, rows_path: Path, folder: Path, name: str, pause_s: f
                     stream,
                     session.name,
                     config.reid.encoder,
-                    cameras,
-                    folder / "journal" / "outbox-main",
+                    lambda decision: decision.camera in cameras,
+                    folder / "outbox" / "said-main",
                     journal,
                     after=session.after["main"],
                 )

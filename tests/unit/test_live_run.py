@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.config import Camera, Config
 from pipeline.frames import CameraHealth, Frame, LiveHealth
-from pipeline.live_run import LiveWatch, not_delivering
+from pipeline.live_run import LiveWatch, changes, not_delivering
 from st_model.hypotheses import MatchSettings
 from st_model.matcher import OnlineMatcher
 from st_model.transitions import TransitionTables
@@ -23,7 +23,7 @@ def test_an_outage_is_known_while_it_lasts_and_ends_when_it_ends():
     over: list[tuple[str, float, float]] = []
     cameras = SimpleNamespace(away=lambda: list(away), outages=lambda: [over.pop() for _ in list(over)], floor_s=7.0)
     seen: list[object] = []
-    site = SimpleNamespace(matcher=matcher, step=lambda batch: seen.append(batch), quiet=seen.append)
+    site = SimpleNamespace(add_outage=matcher.add_outage, step=lambda batch: seen.append(batch), quiet=seen.append)
     watch = LiveWatch(Config(cameras=(Camera(name="a", source="0"),)), site, cameras, lambda camera: None)
     watch.step([FRAME])
     away.append(("a", 5.0, math.inf))
@@ -54,3 +54,10 @@ def test_who_was_not_sending_at_the_end():
         }
     )
     assert found == {"gone": "no data for 5 s", "new": "camera new: no picture came before the run ended"}
+
+
+def test_a_camera_that_moves_to_another_area_ends_and_begins():
+    one = Camera(name="a", source="rtsp://a")
+    moved = one.model_copy(update={"area": "annex"})
+    found = changes(Config(cameras=(one,)), Config(cameras=(moved,)))
+    assert (found.added, found.removed, found.changed) == ((moved,), ("a",), ())

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 
+import numpy as np
 import pytest
 from sighting_streams import stream
 
+from st_model.appearance import Basis, raw_basis
 from st_model.calibration import Calibration
+from st_model.gallery import MOST_STAYS, Gallery, Stay
 from st_model.live_state import StateKeeper
 from st_model.matcher import MatchSettings, OnlineMatcher
 from st_model.snapshot import SnapshotError, state_to_dict
@@ -52,6 +56,59 @@ def test_saved_and_loaded_at_any_moment_decides_the_same(seed):
     decided += matcher.finish().decisions
     assert [(d.key, d.global_id, d.kind) for d in decided] == [(d.key, d.global_id, d.kind) for d in expected]
     assert list(matcher.tables.items()) == list(undisturbed.tables.items())
+
+
+@pytest.mark.parametrize("dim", [64, 312])
+def test_what_was_restored_decides_the_same_to_the_last_bit(dim):
+    """Over more stays than whitening waits for, and with entries in any order, as a hash in Redis gives them."""
+    rows, _ = stream(1, people=80, visits=8, dim=dim, noise=1.0)
+    settings = MatchSettings(calibration=Calibration(20.0, -12.0), centre_from=72, memory_s=4000.0)
+    restore_at = {5, 400, len(rows) - 250, len(rows) - 90, len(rows) - 40}
+
+    def all_of(restored):
+        tables, ids = TransitionTables(AXES), itertools.count(1)
+        matcher, keeper, entries = OnlineMatcher(settings, ids.__next__, tables), StateKeeper(), {}
+        said = []
+        for n, row in enumerate(rows):
+            said.append(matcher.advance(row.emitted_s))
+            matcher.submit(row)
+            change = keeper.change(matcher.state, "x")
+            entries = {name: value for name, value in entries.items() if name not in change.removed} | change.changed
+            if restored and n in restore_at:
+                waiting = matcher.state.waiting
+                names = random.Random(n).sample(sorted(entries), len(entries))
+                state, keeper = StateKeeper.load({name: entries[name] for name in names}, AXES)
+                tables = TransitionTables(AXES)
+                tables.add(list(matcher.tables.items()))
+                tables.version = matcher.tables.version
+                for pair, drift in state.drift.items():
+                    tables.set_trust(pair, 0.0 if drift.alarmed else 1.0)
+                matcher = OnlineMatcher(settings, ids.__next__, tables, state=state)
+                for sighting in waiting:
+                    matcher.submit(sighting)
+        said.append(matcher.finish())
+        basis, cameras = matcher.state.gallery.basis, [row.camera for row in rows]
+        assert basis.projection is not None and matcher.state.teacher.closed_stays > 512
+        together = basis.vectors(cameras, np.stack([row.embedding for row in rows]))
+        assert np.array_equal(together, np.stack([basis.vector(row.camera, row.embedding) for row in rows]))
+        return [repr(outcome) for outcome in said]
+
+    assert all_of(restored=True) == all_of(restored=False)
+
+
+def test_a_prototype_older_than_the_stays_remembered_follows_the_basis():
+    gallery = Gallery(raw_basis(Calibration(20.0, -12.0)))
+    look = np.array([1.0, 0.0], np.float32)
+    for n in range(MOST_STAYS + 2):
+        stay = Stay("ba"[n > 0], n, float(n), n + 0.5, True, look, 1)
+        gallery.give(stay, 7)
+        if n == 0:
+            gallery.confirm(stay)
+    person = gallery.identities[7]
+    assert person.prototypes[0] not in person.stays
+    gallery.change_basis(Basis(np.array([0.0, 0.5], np.float32), {}, None, Calibration(20.0, -12.0), 9))
+    expected = np.array([1.0, -0.5]) / np.sqrt(1.25)
+    assert np.allclose(gallery.vectors[gallery.slot(7)], expected)
 
 
 def test_everything_a_snapshot_has_is_saved():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.journal_writer import RunJournal
 from pipeline.outputs import finish_killed
-from pipeline.parts import Parts, finish_parts, ids_around, parts_of, unfinished_parts
+from pipeline.parts import Parts, finish_part, finish_parts, ids_around, parts_of, unfinished_parts
 from pipeline.tracklog import JournalError, finish_run, read_tracks, write_json_atomic
 from pipeline.tracks_table import read_assignments
 from st_model.ledger import Correction
@@ -147,6 +148,80 @@ def test_a_part_that_cannot_be_finished_is_named(tmp_path, monkeypatch, caplog):
         parts.close()
     assert "is not finished" in caplog.text and f"identrix finish {tmp_path}" in caplog.text
     assert unfinished_parts(tmp_path) == [part]
+
+
+def test_a_part_waits_until_what_was_seen_is_decided(tmp_path, monkeypatch):
+    now, settled_s = [1_800_000_000.0 + 3500], [0.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    (tmp_path / "tables_start.json").write_text("{}")
+    held = []
+
+    @contextmanager
+    def around_cut():
+        assert not parts_of(tmp_path)[0].joinpath("journal").exists()
+        yield
+        held.append(parts_of(tmp_path)[0].joinpath("journal").is_dir())
+
+    with RunJournal(tmp_path) as journal:
+        parts = Parts(
+            tmp_path, 3600.0, journal, lambda: dict(CONFIG), lambda path: path.write_text("{}"),
+            settle_s=0.0, settled_s=lambda: settled_s[0], around_cut=around_cut,
+        )  # fmt: skip
+        now[0] += 200
+        parts.look()
+        parts.look()
+        parts.close()
+        assert held == [True] and len(unfinished_parts(tmp_path)) == 1
+        settled_s[0] = time.monotonic() + 1
+        parts.look()
+        parts.close()
+    assert unfinished_parts(tmp_path) == []
+
+
+def test_who_goes_on_after_a_kill_finishes_its_parts_and_cuts_at_the_same_times(tmp_path, monkeypatch):
+    now = [1_800_000_000.0 + 7000]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    one, orphan = tmp_path / "parts" / "2027-01-15T08-00-00Z", tmp_path / "parts" / "2027-01-15T08-58-20Z"
+    for part, ends_s in ((one, 1_800_003_500.0), (orphan, 1_800_003_600.0)):
+        part.mkdir(parents=True)
+        write_json_atomic(part / "run.json", {**CONFIG, "part": {"begins_s": 0.0, "ends_s": ends_s}})
+    (one / "journal" / "boxes").mkdir(parents=True)
+    with RunJournal(tmp_path) as journal:
+        parts = cutter(tmp_path, journal)
+        assert parts_of(tmp_path) == [one], "killed before the journal was moved: it never was a part"
+        parts.look()
+        assert parts.cut == 1 and json.loads((parts_of(tmp_path)[1] / "run.json").read_text())["part"] == {
+            "begins_s": 1_800_003_500.0,
+            "ends_s": now[0],
+        }
+        parts.close()
+        parts.look()
+        parts.close()
+    assert unfinished_parts(tmp_path) == []
+    finish_part(tmp_path, one)  # by a process that a killed worker left behind: done is done
+    assert finish_parts(tmp_path) == 0
+
+
+def test_old_parts_go_when_another_one_is_completed(tmp_path, monkeypatch):
+    now = [time.time() // 3600 * 3600 + 3500]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setenv("IDENTRIX_STATE", str(tmp_path / "state"))
+    keeping = {"config": {"output": {}, "cameras": [{"name": "a"}], "retention": {"runs_days": 1}}, "site": "s"}
+    run = tmp_path / "run"
+    for name, age_s in (("2026-01-01T00-00-00Z", 2 * 86400.0), ("2026-01-02T00-00-00Z", 600.0)):
+        part = run / "parts" / name
+        part.mkdir(parents=True)
+        (part / "tracks.parquet").write_bytes(b"")
+        write_json_atomic(part / "run.json", {**keeping, "part": {"begins_s": 0.0, "ends_s": now[0] - age_s}})
+    with RunJournal(run) as journal:
+        write = lambda path: path.write_text("{}")  # noqa: E731
+        parts = Parts(run, 3600.0, journal, lambda: dict(keeping), write, settle_s=0.0)
+        parts._begin_s = now[0]
+        now[0] += 200
+        parts.look()
+        parts.look()
+        parts.close()
+    assert parts_of(run)[0].name == "2026-01-02T00-00-00Z" and len(parts_of(run)) == 2
 
 
 def test_killed_while_the_journal_moved(tmp_path):

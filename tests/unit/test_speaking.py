@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from redis_servers import kill_server, running, wait_for
 
 from pipeline import outbox as outboxes
+from pipeline import speaking
 from pipeline.match import _Area
 from pipeline.messages import Mark, packed_decision, packed_member, unpacked_said
 from pipeline.outbox import Outbox
@@ -100,7 +102,8 @@ def opened(url, who="w", **settings):
 
 
 def speaker(stream, journal, tmp_path, after=Position(), **more):
-    return Speaker(stream, "session", "stripes", ["a"], tmp_path / "outbox", journal, after=after, **more)
+    mine = {"mine": lambda decision: decision.camera == "a", "after": after, **more}
+    return Speaker(stream, "session", "stripes", outbox=tmp_path / "outbox", journal=journal, **mine)
 
 
 def test_what_is_said_while_redis_is_away_follows_in_order(server, tmp_path, caplog):
@@ -189,3 +192,32 @@ def test_a_worker_knows_when_decisions_were_trimmed_and_others_are_warned_before
     assert voice.missed and 50 <= voice.counts["new"] < 999
     rows = [json.loads(line) for line in (tmp_path / "journal" / "decisions.jsonl").read_text().splitlines()]
     assert rows[-1]["track_id"] == 1000
+
+
+def test_a_worker_knows_up_to_when_it_is_decided(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(speaking, "_ASK_S", 0.05)
+    matcher = opened(server.url, "m")
+    fence = matcher.lease()
+    matcher.claim()
+    heard = []
+    with (
+        RunJournal(tmp_path) as journal,
+        speaker(opened(server.url), journal, tmp_path, on_decided=heard.append) as voice,
+    ):
+        wait_for(lambda: voice.settled_s > 0)  # nothing has been said yet
+        voice.say(1, {"a": Mark(1.0)}, [sighting(1)])
+        said_s = time.monotonic()
+        wait_for(voice.drained)
+        time.sleep(0.2)
+        assert voice.settled_s < said_s
+        entries = [entry.id for entry in matcher.read()]
+        answers = [packed_decision(Decision(camera, 1, 2.0, 7, "new")) for camera in "ab"]
+        matcher.store_turn(fence, Turn(1, StateChange("x"), entries, answers, progress={"worker:w": 1}))
+        wait_for(lambda: voice.settled_s > said_s)
+        assert [decision.camera for decision in heard] == ["a"], "decided means read back"
+        with voice.silent():
+            before = voice.after
+            matcher.store_turn(fence, Turn(2, StateChange("x"), [], answers[:1]))
+            time.sleep(0.2)
+            assert voice.after == before and len(heard) == 1
+        wait_for(lambda: len(heard) == 2)

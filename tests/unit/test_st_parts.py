@@ -288,3 +288,14 @@ def test_old_epochs_fade() -> None:
     tables.add([Increment("a", "b", 0, 3, 8 * ONE)])
     tables.at_epoch(7)
     assert tables.evidence("a", "b") == pytest.approx(4.0)
+
+
+def test_a_pair_whose_counts_were_taken_back_is_as_one_never_seen() -> None:
+    tables = TransitionTables(AXES)
+    tables.add([Increment("a", "b", 0, 3, 4096), Increment("c", "b", 0, 3, 4096), Increment("c", "b", 1, 3, 9)])
+    tables.add([Increment("a", "b", 0, 3, -4096), Increment("c", "b", 1, 3, -9)])
+    anew = TransitionTables(AXES)
+    anew.add(tables.items())
+    for one in (tables, anew):
+        assert one.pairs() == [("c", "b")] and one.sources("b") == ["c"] and one.epochs() == [0]
+        assert one.log_lift("a", "b") == 0.0
