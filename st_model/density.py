@@ -65,6 +65,15 @@ def bandwidth(evidence: float, sigma_bins: float, thin: float) -> float:
     return sigma_bins * max(1.0, float((thin / max(evidence, 1.0)) ** 0.2))
 
 
+def learnt_share(evidence: float, floor: float, floor_evidence: float, trust: float) -> float:
+    """Share of the Parzen density in `density`, [0, 1); the rest is uniform.
+
+    >>> learnt_share(2.0, 0.05, 2.0, 1.0)
+    0.475
+    """
+    return trust * (1.0 - floor) * evidence / (evidence + floor_evidence)
+
+
 def density(
     histogram: NDArray[np.float64],
     *,
@@ -93,7 +102,7 @@ def density(
     narrow, wide = smooth(histogram, sigma), smooth(histogram, sigma * WIDE_FACTOR)
     parzen = (1.0 - WIDE_SHARE) * narrow + WIDE_SHARE * wide
     total = float(parzen.sum())
-    learnt = trust * (1.0 - floor) * evidence / (evidence + floor_evidence)
+    learnt = learnt_share(evidence, floor, floor_evidence, trust)
     mixed = (1.0 - learnt) * uniform + learnt * parzen / total
     return np.asarray(mixed / mixed.sum())
 

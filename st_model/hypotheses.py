@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from st_model.calibration import DEFAULTS, Calibration
 from st_model.faces import FACE, FACE_LIMIT, face_term
-from st_model.gallery import Gallery, Identity, Stay
+from st_model.gallery import Crowd, Gallery, Identity, Stay
 from st_model.transitions import TableSettings, TransitionTables
 
-MANY = 300.0
-"""Identities from which the whole caution applies; few people are rarely mistaken for each other."""
 NEGLIGIBLE = 14.0
 """Hypotheses this many nats below "new person" or below the best are left out (a millionth)."""
 
@@ -71,11 +69,6 @@ class MatchSettings:
             raise ValueError("new_share must lie in (0, 1), merge_at in (0, 1], margin in [0, 1)")
 
 
-def caution_among(people: int, settings: MatchSettings) -> float:
-    """Nats that speak for a new person beyond the evidence: a false merge costs more than a second id."""
-    return settings.caution * min(1.0, float(np.log(max(people, 1)) / np.log(MANY))) ** 2
-
-
 @dataclass(frozen=True)
 class Hypotheses:
     """Identities worth considering for one arrival, best first: arrays (N,), and the log-weight of "new".
@@ -100,38 +93,39 @@ def transition_between(tables: TransitionTables, old: Stay, new: Stay, lift: flo
     b = tables.settings.bin_of(max(delay, tables.settings.origin_s))
     if b is None:
         return -np.inf, delay
-    row = tables.log_ratio(old.camera, new.camera) if old.closed else tables.log_ratio_in_view(old.camera, new.camera)
-    return float(row[b]) + lift * tables.log_lift(old.camera, new.camera) - new.crowd, delay
+    log_r = _learnt_of(tables, old.camera, new.camera, np.array([b]), np.array([not old.closed]), new.crowd)
+    return float(log_r[0]) + lift * tables.log_lift(old.camera, new.camera), delay
 
 
-def crowding(
-    camera: str, entered_s: float, gallery: Gallery, tables: TransitionTables, settings: MatchSettings
-) -> float:
-    """How little a fitting delay says about an arrival, nats >= 0: log of the mean r of all identities but the best.
+def crowd_among(people: float, exits: float, in_view: int) -> Crowd:
+    """Crowd of an arrival when `people` identities are about, `exits` stays end in a horizon and some are in view."""
+    people = max(people, 1.0)
+    return Crowd(max(exits / people, 1.0), max(in_view, 1) / people)
 
-    r compares with delays spread evenly over the horizon. Where many people are about (or a recording has just begun)
-    everybody's delay fits, and r of one must be compared with that of the others.
+
+def _learnt_of(
+    tables: TransitionTables,
+    from_camera: str,
+    to_camera: str,
+    bins: NDArray[np.int64],
+    in_view: NDArray[np.bool_],
+    crowd: Crowd,
+) -> NDArray[np.float64]:
+    """(N,) log r of coming from one camera after the delays in `bins`, as it counts among `crowd`.
+
+    Rates compete. What was not learnt makes all identities equally likely (r = 1). What was learnt belongs to one exit
+    among all within the horizon: that somebody comes from this one has odds density x horizon to their number, not to
+    that of the identities, of which only the last exit is left. Somebody still in view will have left by now with the
+    probability of all delays up to this one, and is one among those in view.
     """
-    people = len(gallery)
-    if people < 2:
-        return 0.0
-    axes = tables.settings
-    alive = gallery.ids > 0
-    expired = alive & ((entered_s - gallery.last_s - axes.origin_s) / axes.bin_s >= axes.bins)
-    rest, rest_expired = people, int(np.count_nonzero(expired))
-    total, largest = 0.0, 0.0
-    for name in tables.sources(camera):  # of everybody else only the horizon matters
-        index = gallery.slots_in(name)
-        if len(index):
-            delay = entered_s - gallery.last_s[index]
-            r = np.exp(_from_one(tables, name, camera, delay, gallery.in_view[index], settings))
-            total, largest = total + float(r.sum()), max(largest, float(r.max()))
-            rest, rest_expired = rest - len(index), rest_expired - int(np.count_nonzero(expired[index]))
-    faded = float(np.exp(-settings.revival))
-    total += (rest - rest_expired) + rest_expired * faded
-    largest = max(largest, 1.0 if rest > rest_expired else 0.0, faded if rest_expired else 0.0)
-    others = max(about(gallery, entered_s, tables, settings) - 1.0, 1.0)
-    return float(max(0.0, np.log(max(total - largest, 1e-12) / others)))
+    unlearnt = tables.unlearnt(from_camera, to_camera)
+    r = np.exp(tables.log_ratio(from_camera, to_camera)[bins].astype(np.float64))
+    learnt = np.maximum(r - unlearnt, 0.0) / crowd.exits
+    if in_view.any():
+        share = (bins[in_view] + 1) / tables.settings.bins
+        mean_r = np.exp(tables.log_ratio_in_view(from_camera, to_camera)[bins[in_view]].astype(np.float64))
+        learnt[in_view] = np.maximum(mean_r - unlearnt, 0.0) * share / crowd.in_view
+    return np.asarray(np.log(unlearnt + learnt))
 
 
 def about(gallery: Gallery, entered_s: float, tables: TransitionTables, settings: MatchSettings) -> float:
@@ -184,7 +178,7 @@ def hypotheses(
     c = gallery.basis.calibration
     vector = gallery.vector(stay)
     own = stay.global_id
-    log_new = float(np.log(new_share)) + caution_among(len(gallery), settings)
+    log_new = float(np.log(new_share)) + settings.caution
     count = len(gallery) - (1 if own and len(gallery.identities[own].stays) == 1 else 0)
     people = about(gallery, stay.entered_s, tables, settings) if people is None else people
     log_prior = float(np.log1p(-new_share)) - float(np.log(max(people, 1.0)))
@@ -201,12 +195,17 @@ def hypotheses(
     index = index[gallery.ids[index] > 0]
     ids, found = gallery.ids[index], cosine[index].astype(np.float64)
     delay = stay.entered_s - gallery.last_s[index]
-    log_r = _look_up(tables, gallery, stay.camera, index, delay, settings) - stay.crowd
+    log_r = _look_up(tables, gallery, stay, index, delay, settings)
+    where = gallery.camera[index].copy()
     # whoever was seen since this stay began may hold newer stays, or be in view right here
     special = (ids == own) | gallery.in_view[index] | (gallery.last_s[index] >= stay.entered_s)
     for n in np.flatnonzero(special):
         identity = gallery.identities[int(ids[n])]
-        found[n], log_r[n], delay[n] = _exactly(stay, identity, vector, gallery, tables, settings, float(found[n]))
+        link = _exactly(stay, identity, vector, gallery, tables, settings, float(found[n]))
+        if link is None:
+            log_r[n] = -np.inf
+        else:
+            found[n], log_r[n], delay[n], where[n] = link
     possible = np.isfinite(log_r)
     time = np.where(possible, settings.g1 * np.where(possible, log_r, 0.0), -np.inf)
     gain = gallery.gain[index]
@@ -217,7 +216,7 @@ def hypotheses(
     weight = c.g0 * found + c.b0 * gain + time + log_prior + face
     order = np.lexsort((ids, -weight))
     order = order[weight[order] > max(float(weight.max(initial=-np.inf)), log_new) - NEGLIGIBLE]
-    names = tuple(gallery.cameras[c] for c in gallery.camera[index[order]].tolist())
+    names = tuple(gallery.cameras[c] for c in where[order].tolist())
     return Hypotheses(ids[order], found[order], delay[order], log_r[order], weight[order], names, log_new, face[order])
 
 
@@ -239,60 +238,60 @@ def _exactly(
     tables: TransitionTables,
     settings: MatchSettings,
     cosine: float,
-) -> tuple[float, float, float]:
-    """(cosine, log r, delay) for an identity that holds this stay, newer ones, or stays in the same camera."""
+) -> tuple[float, float, float, int] | None:
+    """(cosine, log r, delay, camera index) of the link to an identity that holds this stay, newer ones, or stays in the
+    same camera; None where it cannot be this person.
+    """
     others = [s for s in identity.stays if s.track_id != stay.track_id or s.camera != stay.camera]
     here = [s for s in others if s.camera == stay.camera]
     if not others or any(twice(stay, s, settings.tolerance_s) for s in here):
-        return cosine, -np.inf, np.nan
+        return None
     if stay.global_id == identity.global_id:
         cosine = float(gallery.vector_of(identity, without=stay) @ vector)
-    before, after = identity.before(stay), identity.after(stay)
-    if before is None:
-        assert after is not None
-        log_r, delay = transition_between(tables, stay, after, settings.lift)
-    else:
-        log_r, delay = transition_between(tables, before, stay, settings.lift)
-    return cosine, log_r if np.isfinite(log_r) else -settings.revival, delay
+    before = identity.before(stay)
+    other = identity.after(stay) if before is None else before
+    assert other is not None
+    old, new = (stay, other) if before is None else (other, stay)
+    log_r, delay = transition_between(tables, old, new, settings.lift)
+    return cosine, log_r if np.isfinite(log_r) else -settings.revival, delay, gallery.camera_index(other.camera)
 
 
 def _look_up(
     tables: TransitionTables,
     gallery: Gallery,
-    camera: str,
+    stay: Stay,
     index: NDArray[np.int64],
     delay: NDArray[np.float64],
     settings: MatchSettings,
 ) -> NDArray[np.float64]:
-    """(N,) log r of going to `camera` from where each identity in `index` was last seen."""
+    """(N,) log r of coming into `stay` from where each identity in `index` was last seen."""
     axes = tables.settings
     out = np.where(_bins(delay, axes) >= axes.bins, -settings.revival, 0.0)
-    cameras, in_view, sources = gallery.camera[index], gallery.in_view[index], tables.sources(camera)
+    cameras, in_view, sources = gallery.camera[index], gallery.in_view[index], tables.sources(stay.camera)
     order = np.argsort(cameras, kind="stable")
     codes = np.array([gallery.index_of(name) for name in sources], np.int32)
     begins, ends = (np.searchsorted(cameras[order], codes, side=side).tolist() for side in ("left", "right"))
     for name, begin, end in zip(sources, begins, ends, strict=True):  # anywhere else nothing is known: log r = 0
         if begin < end:
             here = order[begin:end]
-            out[here] = _from_one(tables, name, camera, delay[here], in_view[here], settings)
+            out[here] = _from_one(tables, name, stay, delay[here], in_view[here], settings)
     return out
 
 
 def _from_one(
     tables: TransitionTables,
     name: str,
-    camera: str,
+    stay: Stay,
     delay: NDArray[np.float64],
     in_view: NDArray[np.bool_],
     settings: MatchSettings,
 ) -> NDArray[np.float64]:
-    """(N,) log r of going from camera `name` to `camera`, a pair with counts."""
+    """(N,) log r of coming into `stay` from camera `name`, a pair with counts."""
+    camera = stay.camera
     bins = _bins(delay, tables.settings)
     expired = bins >= tables.settings.bins
     bins[expired] = 0
-    out = tables.log_ratio(name, camera)[bins].astype(np.float64)
-    if in_view.any():
-        out[in_view] = tables.log_ratio_in_view(name, camera)[bins[in_view]]
+    out = _learnt_of(tables, name, camera, bins, in_view, stay.crowd)
     out += settings.lift * tables.log_lift(name, camera)
     out[expired] = -settings.revival
     return out

@@ -17,8 +17,8 @@ from scipy.special import expit, logit
 from st_model.appearance import fit_basis, raw_basis
 from st_model.deciding import NEW, crowds, decide, stay_after
 from st_model.drift import Alarm, PairDrift, observe
-from st_model.gallery import Gallery, Stay
-from st_model.hypotheses import MatchSettings, caution_among
+from st_model.gallery import NOBODY, Crowd, Gallery, Stay
+from st_model.hypotheses import MatchSettings
 from st_model.ledger import Correction
 from st_model.matcher_state import MatcherState
 from st_model.merging import find_merges
@@ -43,15 +43,14 @@ class Outcome:
 
 
 def apply(
-    state: MatcherState, decision: Decision, sighting: Sighting, settings: MatchSettings, crowd: float = 0.0
+    state: MatcherState, decision: Decision, sighting: Sighting, settings: MatchSettings, crowd: Crowd = NOBODY
 ) -> list[Increment]:
     """Carry out a decision (with a real id): move the stay, confirm prototypes, teach. Returns the increments to add.
 
-    crowd  `hypotheses.crowding` of a stay not known yet
+    crowd  of a stay not known yet
     """
     if decision.global_id == NEW:
         raise ValueError(f"decision about {decision.key} has no id yet")
-    people = len(state.gallery)
     stay = state.stays.get(sighting.key)
     if stay is None:
         stay = state.stays[sighting.key] = stay_after(state, sighting)
@@ -63,7 +62,7 @@ def apply(
         return []
     p_new = next((c.probability for c in decision.candidates if c.global_id is None), 0.0)
     if 0.0 < p_new < 1.0:  # caution is a cost, not evidence: counted as such it would feed itself until all are new
-        p_new = float(expit(logit(p_new) - caution_among(people, settings)))
+        p_new = float(expit(logit(p_new) - settings.caution))
     new, arrivals = state.new_seen.get(stay.camera, (0.0, 0.0))
     state.new_seen[stay.camera] = (new + p_new, arrivals + 1.0)
     best = max(decision.candidates, key=lambda c: c.probability, default=None)

@@ -26,6 +26,8 @@ LOITER_CAP = 4
 CAP_PERIOD_S = 3600.0
 TWIN_S = 0.5
 """Longest overlap of a broken track with its own twin that may teach."""
+RECENT_S, LEAST_WATCHED_S = 1800.0, 60.0
+"""Span over which exits are counted, and the least that a rate is taken from."""
 Outage = tuple[str, float, float]
 """(camera, from_s, to_s): it was not watching; delays across an outage say nothing."""
 
@@ -86,6 +88,14 @@ class Teacher:
                 increments.append(stay.taught)
         self._remember(stay, own, root)
         return increments
+
+    def exits_per_s(self, now_s: float) -> float:
+        """How many stays end in a second, of late: in the last RECENT_S, or since watching began."""
+        last = self._last_s[: len(self.stays)]
+        if not len(last):
+            return 0.0
+        watched = min(RECENT_S, max(now_s - float(last.min()), LEAST_WATCHED_S))
+        return max(int(np.count_nonzero((last > now_s - watched) & (last <= now_s))), 1) / watched
 
     def change_basis(self, basis: Basis) -> None:
         """Compare in another basis from now on."""

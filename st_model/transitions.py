@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from st_model.density import density, log_ratio, log_ratio_in_view
+from st_model.density import density, learnt_share, log_ratio, log_ratio_in_view
 from st_model.sparse_counts import PairCounts
 
 ONE = 4096
@@ -226,6 +226,11 @@ class TransitionTables:
     def density(self, from_camera: str, to_camera: str) -> NDArray[np.float64]:
         """(bins,) probability of each delay bin, >= 0, sum 1; uniform for an unseen pair."""
         return self._density((from_camera, to_camera), self.trust((from_camera, to_camera)))
+
+    def unlearnt(self, from_camera: str, to_camera: str) -> float:
+        """Share of the uniform in `density`, [0, 1]; 1 for an unseen pair."""
+        pair, s = (from_camera, to_camera), self.settings
+        return 1.0 - learnt_share(self.evidence(*pair), s.floor, s.floor_evidence, self.trust(pair))
 
     def log_ratio(self, from_camera: str, to_camera: str) -> NDArray[np.float32]:
         """(bins,) float32 log(density x horizon), read-only; zeros for an unseen pair."""
