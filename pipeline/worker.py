@@ -238,8 +238,16 @@ def _session(folder: Path, name: str, live: bool, config: Config, store: Store) 
     session = read_session(folder)
     if session is None:
         served = sorted(set(areas.values()))
-        after = {area: Position(stream_of(store, config, area, name).last_decision()) for area in served}
-        return new_session(name, folder, store.next_track_block(TRACKS).start, time.time(), areas, after)
+        streams = {area: stream_of(store, config, area, name) for area in served}
+        return new_session(
+            name,
+            folder,
+            store.next_track_block(TRACKS).start,
+            began_s=time.time(),
+            first_number=max(stream.decided().get(f"worker:{name}", 0) for stream in streams.values()),
+            areas=areas,
+            after={area: Position(stream.last_decision()) for area, stream in streams.items()},
+        )
     if session.worker != name or not (live or session.after.keys() == set(areas.values())):
         raise RunError(
             f"{folder} holds what worker {session.worker!r} has not finished: start that worker on it, with the same "
