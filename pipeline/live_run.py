@@ -69,8 +69,8 @@ MOST_OUTAGES = 10_000
 """Kept for run.json, from which a replay learns of them."""
 
 
-class LiveSite(Protocol):
-    """What live cameras are watched for: a `run` with a matcher of its own, or a `worker`."""
+class Site(Protocol):
+    """What cameras are watched for: a `run` with a matcher of its own, or a `worker`."""
 
     watching: Watching
     ids: LiveIds
@@ -103,7 +103,7 @@ class LiveWatch:
     """
 
     config: Config
-    site: LiveSite
+    site: Site
     cameras: LiveCameras
     source_of: Callable[[Camera], Source]
     reread: Callable[[], Config | None] = lambda: None

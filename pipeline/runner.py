@@ -20,7 +20,7 @@ from pipeline.config import Camera, Config
 from pipeline.engines import Engines, load_engines
 from pipeline.freezing import with_freeze
 from pipeline.live import LiveCameras
-from pipeline.live_run import LiveWatch, live_folder, not_delivering
+from pipeline.live_run import LiveWatch, Site, live_folder, not_delivering
 from pipeline.live_video import LiveVideo
 from pipeline.operations import open_operations
 from pipeline.outputs import check_writable, remove_run, write_outputs, write_tracks_of
@@ -132,7 +132,7 @@ def run(
         else:
             together = stack.enter_context(reading.read_together(sources))
             seen = together.health
-            interrupted = _loop(site, together, _expected_s(sources), stop, on_progress)
+            interrupted = watch_files(site, together, _expected_s(sources), stop, on_progress)
             health = together.health
         site.finish()  # live video, which waits for ids, is finished after it
         version = store.finish()
@@ -230,26 +230,29 @@ def _expected_s(sources: Sequence[Source]) -> float | None:
     return max(ends) - min(starts)
 
 
-def _loop(
-    site: SiteRun,
+def watch_files(
+    site: Site,
     together: CamerasTogether,
     expected_s: float | None,
     stop: threading.Event,
     on_progress: Progress,
 ) -> bool:
-    """Feed the site until its sources end; whether it was stopped before."""
+    """Feed a run or a worker until its files end; whether it was stopped before.
+
+    expected_s  how long the longest is, None when that is not known
+    """
     said: set[str] = set()
     for batch in together:
         if stop.is_set():
             return True
         site.step(batch)
-        say_troubles(together.health, said)
-        on_progress("watching", site.media_s, expected_s)
-    say_troubles(together.health, said)
+        _say_troubles(together.health, said)
+        on_progress("watching", site.watching.media_s, expected_s)
+    _say_troubles(together.health, said)
     return False
 
 
-def say_troubles(health: Mapping[str, CameraHealth], said: set[str]) -> None:
+def _say_troubles(health: Mapping[str, CameraHealth], said: set[str]) -> None:
     """Log every error and warning of a camera once."""
     for state in health.values():
         if state.error and state.error not in said:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from pipeline.atomic import output_error, write_json_atomic, write_lines
 from pipeline.journal import json_line, read_journal_sightings, read_json_lines, sighting_from_json, sighting_to_json
@@ -35,6 +36,7 @@ class Session:
     name         unique for ever
     first_track  track ids count up from here
     began_s      when its first life began (UTC)
+    first_number its messages are numbered above it: what a former session of this worker said is decided up to there
     life         how often it was started again
     areas        camera -> area, of every camera it has ever watched
     after        area -> how far its decisions have been read
@@ -43,7 +45,8 @@ class Session:
     worker: str
     name: str
     first_track: int
-    began_s: float
+    began_s: float = 0.0
+    first_number: int = 0
     life: int = 0
     areas: Mapping[str, str] = field(default_factory=dict)
     after: Mapping[str, Position] = field(default_factory=dict)
@@ -95,12 +98,13 @@ def worker_folder(base: Path, worker: str) -> Path:
     return base / f"{worker}-{(numbers[-1] if numbers else 0) + 1:03d}"
 
 
-def new_session(
-    worker: str, folder: Path, first_track: int, began_s: float, areas: Mapping[str, str], after: Mapping[str, Position]
-) -> Session:
-    """Begin a session in a folder; what an earlier run left there is removed. Raises OutputError."""
+def new_session(worker: str, folder: Path, first_track: int, **known: Any) -> Session:
+    """Begin a session in a folder, with what else is `known` of it; what an earlier run left there is removed.
+
+    Raises OutputError.
+    """
     remove_run(folder)
-    session = Session(worker, uuid.uuid4().hex, first_track, began_s, areas=areas, after=after)
+    session = Session(worker, uuid.uuid4().hex, first_track, **known)
     session.write(folder)
     return session
 

@@ -62,11 +62,6 @@ class SiteRun:
         """Site time of the latest frame."""
         return self.watching.now_s
 
-    @property
-    def media_s(self) -> float:
-        """Seconds of site time seen so far."""
-        return self.watching.media_s
-
     def step(self, batch: Sequence[Frame]) -> None:
         """One batch: at most one frame per camera."""
         self._listen(self.watching.step(batch))

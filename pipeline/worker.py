@@ -28,7 +28,7 @@ from pipeline.metrics import open_metrics
 from pipeline.outputs import SPOKEN, check_writable, write_outputs, write_tracks_of
 from pipeline.report import write_report
 from pipeline.retention import at_start
-from pipeline.runner import Progress, RunError, RunResult, all_live, describe, openable, say_troubles, source_of
+from pipeline.runner import Progress, RunError, RunResult, all_live, describe, openable, source_of, watch_files
 from pipeline.session import TRACKS, Session, left_open, new_session, read_session, watched_again
 from pipeline.site_store import open_store
 from pipeline.sources import CameraHealth, Source
@@ -172,7 +172,7 @@ def work(
             together = stack.enter_context(reading.read_together(sources))
             site.health = together.health
             metrics.ready = True
-            interrupted = _loop(site, together, stop, on_progress)
+            interrupted = watch_files(site, together, None, stop, on_progress)
             site.finish("resting" if interrupted else "ended")
         settled = _settle(site, config.streams.settle_s, stop, whole=not live)
         journal.flush()
@@ -238,8 +238,16 @@ def _session(folder: Path, name: str, live: bool, config: Config, store: Store) 
     session = read_session(folder)
     if session is None:
         served = sorted(set(areas.values()))
-        after = {area: Position(stream_of(store, config, area, name).last_decision()) for area in served}
-        return new_session(name, folder, store.next_track_block(TRACKS).start, time.time(), areas, after)
+        streams = {area: stream_of(store, config, area, name) for area in served}
+        return new_session(
+            name,
+            folder,
+            store.next_track_block(TRACKS).start,
+            began_s=time.time(),
+            first_number=max(stream.decided().get(f"worker:{name}", 0) for stream in streams.values()),
+            areas=areas,
+            after={area: Position(stream.last_decision()) for area, stream in streams.items()},
+        )
     if session.worker != name or not (live or session.after.keys() == set(areas.values())):
         raise RunError(
             f"{folder} holds what worker {session.worker!r} has not finished: start that worker on it, with the same "
@@ -258,19 +266,6 @@ def _known(folder: Path) -> set[tuple[str, bytes]]:
     journal = folder / "journal"
     decisions = map(packed_decision, read_decisions(journal / "decisions.jsonl")[-_MANY:])
     return {*decisions, *map(packed_decision, read_corrections(journal / "corrections.jsonl")[-_MANY:])}
-
-
-def _loop(site: WorkerSite, together: Any, stop: threading.Event, on_progress: Progress) -> bool:
-    """Watch files until they end; whether it was stopped before."""
-    troubles: set[str] = set()
-    for batch in together:
-        if stop.is_set():
-            return True
-        site.step(batch)
-        say_troubles(site.health, troubles)
-        on_progress("watching", site.watching.media_s, None)
-    say_troubles(site.health, troubles)
-    return False
 
 
 def _settle(site: WorkerSite, settle_s: float, stop: threading.Event, *, whole: bool) -> bool:

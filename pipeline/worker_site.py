@@ -56,7 +56,7 @@ class WorkerSite:
         self.speakers: dict[str, Speaker] = {}
         self.ids = LiveIds()
         self.health: Mapping[str, CameraHealth] = {}
-        self.number = 0
+        self.number = session.first_number
         self.until_s = -math.inf
         self._track_ids = session.track_ids()
         self._open: dict[StayKey, Sighting] = {}

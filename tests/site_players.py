@@ -49,7 +49,7 @@ def play(config_path: Path, rows_path: Path, folder: Path, name: str, pause_s: f
             if session is None:
                 after = {"main": Position("0")}
                 first = store.next_track_block(1).start
-                session = new_session(name, folder, first, 0.0, dict.fromkeys(cameras, "main"), after)
+                session = new_session(name, folder, first, areas=dict.fromkeys(cameras, "main"), after=after)
             else:
                 watched_again(folder)
             break

@@ -175,6 +175,19 @@ def test_sigterm_ends_a_worker_with_complete_files_and_a_matcher_without_a_lock(
         assert client.hgetall(f"{prefix}members") == {}
 
 
+def test_what_nobody_has_decided_is_not_taken_for_decided_because_of_an_earlier_run(site, tmp_path, url):
+    config = load_config(site(streams={"settle_s": 0.5}))
+    with redis.Redis.from_url(url) as client:
+        client.hset(f"identrix:{{{config.site_name}}}:progress:main", "worker:w", 5000)
+    assert work(config, tmp_path / "w", "w").degraded
+    config = load_config(site())
+    matcher = threading.Thread(target=match, args=(config,), kwargs={"until_ended": True, "name": "m"})
+    matcher.start()
+    assert not work(config, tmp_path / "w", "w").degraded
+    matcher.join()
+    assert len(stays([tmp_path / "w"])) == 8
+
+
 def get(port, path):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
         return answer.status, answer.read().decode()

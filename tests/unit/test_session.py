@@ -27,7 +27,7 @@ def sighting(track, *, closed=False, emitted_s=2.0):
 
 
 def begun(folder):
-    return new_session("w", folder, 0, 5.0, {"a": "main"}, {"main": Position("7-0", 3)})
+    return new_session("w", folder, 0, began_s=5.0, areas={"a": "main"}, after={"main": Position("7-0", 3)})
 
 
 def test_a_session_lives_as_long_as_its_folder_is_unfinished(tmp_path):
