@@ -19,6 +19,7 @@ class TorchEncoder:
     """A network from its file (`reid.networks`).
 
     has_branches  of a DualBackboneNet with both: `weighed` tells which one spoke
+    adds_mirror   of a PCB: `mirrored` adds the mirror image as its published test does
     speed  `half`: float16 on a GPU (refused on a CPU, where it is slower); `compile`: through torch.compile
     """
 
@@ -43,6 +44,7 @@ class TorchEncoder:
             # Batches differ from call to call: without `dynamic` each size would be compiled for itself.
             self._network = torch.compile(self._network, dynamic=True)
         self._device = device
+        self.adds_mirror = hasattr(module, "mirrored")
         self._preprocessing = Preprocessing(network.height_px, network.width_px)
         self._batches = Batches(name, self._run, free=torch.cuda.empty_cache if on_gpu else lambda: None)
         self.name = name
@@ -70,14 +72,21 @@ class TorchEncoder:
             return np.zeros((0, self.dim), np.float32), np.zeros((0, 2), np.float32)
         return split(self._batches(resized(crops, self._preprocessing)), self.name)
 
-    def _run(self, pixels: Array) -> Array:
+    def mirrored(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """(N, D) unit rows of crops and their mirror images together; only with `adds_mirror`."""
+        if not crops:
+            return np.zeros((0, self.dim), np.float32)
+        both = Batches(self.name, lambda pixels: self._run(pixels, mirrored=True), self._batches.most)
+        return unit_rows(both(resized(crops, self._preprocessing)), self.name)
+
+    def _run(self, pixels: Array, mirrored: bool = False) -> Array:
         import torch
 
         with torch.inference_mode():
             # Normalisation is the network's own; uint8 crosses to the GPU at a quarter of the cost of floats.
             images = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
             images = (images.half() if self._half else images.float()).div_(255)
-            found = self._network(images)
+            found = self._network.mirrored(images) if mirrored else self._network(images)
             features, *weights = (part.float().cpu().numpy() for part in (found if self.has_branches else (found,)))
             features = one_vector_each(features, self.name)
         if features.shape[1] != self.dim:
