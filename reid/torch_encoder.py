@@ -46,7 +46,9 @@ class TorchEncoder:
         self._device = device
         self.adds_mirror = hasattr(module, "mirrored")
         self._preprocessing = Preprocessing(network.height_px, network.width_px)
-        self._batches = Batches(name, self._run, free=torch.cuda.empty_cache if on_gpu else lambda: None)
+        free = torch.cuda.empty_cache if on_gpu else lambda: None
+        self._batches = Batches(name, self._run, free=free)
+        self._mirror_batches = Batches(name, lambda pixels: self._run(pixels, mirrored=True), free=free)
         self.name = name
         self.dim, self.has_branches = network.dim, network.has_branches
         try:
@@ -76,8 +78,7 @@ class TorchEncoder:
         """(N, D) unit rows of crops and their mirror images together; only with `adds_mirror`."""
         if not crops:
             return np.zeros((0, self.dim), np.float32)
-        both = Batches(self.name, lambda pixels: self._run(pixels, mirrored=True), self._batches.most)
-        return unit_rows(both(resized(crops, self._preprocessing)), self.name)
+        return unit_rows(self._mirror_batches(resized(crops, self._preprocessing)), self.name)
 
     def _run(self, pixels: Array, mirrored: bool = False) -> Array:
         import torch
