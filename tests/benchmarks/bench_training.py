@@ -45,7 +45,8 @@ SMALL = ("test_resnet", "test_vit")
 HYBRID = ("test_resnet", "levit_128s")
 """A transformer behind a few convolutions, 7 million parameters. Chosen on people of the training half: trained on 75
 of them, as the global branch alone, it found 18 % of 93 queries of the other 25 at rank 1 after six epochs; `test_vit`
-1 to 2 % after ten, at lr 2e-3, 5e-4, and 5e-4 with the identity loss: its loss stays at that of guessing."""
+1 to 2 % after ten, at lr 2e-3, 5e-4, and 5e-4 with the identity loss: its loss stays at that of guessing. Both branches
+together are nevertheless no better than SMALL: docs/quality.md."""
 ENCODERS = ("stripes", "osnet_x0_25_msmt17", "retail-0287", "retail-0277", "pair")
 
 
