@@ -226,7 +226,7 @@ def _stay_cards(st: Any, run: Path, stays: Sequence[dict[str, Any]]) -> None:
 
 
 def _why(st: Any, run: Path, user: str) -> None:
-    from pipeline.explain import correction_words, explain
+    from pipeline.explain import branch_words, correction_words, explain
 
     stays = data.stays_table(run)
     persons = [row.global_id for row in data.persons_of(stays)]
@@ -246,6 +246,8 @@ def _why(st: Any, run: Path, user: str) -> None:
         with st.expander(title, expanded=number == len(explanation.stays[:MOST_STAYS]) - 1):
             last = stay.decisions[-1]
             st.markdown(f"**{data.headline(last)}**")
+            if stay.branch_weights:
+                st.caption(branch_words(stay.branch_weights))
             rows = data.candidate_rows(
                 decisions, places[last.decision.key, last.decision.time_s, last.decision.kind], ends
             )

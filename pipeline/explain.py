@@ -1,5 +1,6 @@
 """Why a person or a stay has its id: every decision about it with all candidates, what would have changed it, and the
-corrections that followed. Read from decisions.jsonl and corrections.jsonl of a run or replay folder.
+corrections that followed. Read from decisions.jsonl and corrections.jsonl of a run or replay folder; of a dual backbone
+also which branch spoke, from the run's sightings.
 
     ExplainError (ValueError)   there is no such person or stay here; names the nearest
 """
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.counterfactual import Counterfactual, chosen_of, counterfactual, weights_at
-from pipeline.journal import read_corrections, read_decisions
+from pipeline.journal import read_corrections, read_decisions, read_journal_sightings
+from pipeline.sightings_file import read_branch_weights
 from st_model.ledger import Correction, StayKey, aliases, final_ids, standing
 from st_model.sightings import Decision
 
@@ -43,6 +45,7 @@ class ExplainedStay:
     """Everything said about one stay.
 
     corrections  merges and splits that changed its id, in order; final_id and probability hold after them
+    branch_weights  share of the local and of the global branch in its embedding, where the encoder has branches
     """
 
     camera: str
@@ -51,6 +54,7 @@ class ExplainedStay:
     probability: float
     decisions: tuple[ExplainedDecision, ...]
     corrections: tuple[Correction, ...]
+    branch_weights: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,11 @@ def explain(folder: Path, who: str, log: tuple[Sequence[Decision], Sequence[Corr
         now = alias.get(wanted, wanted)
         held = {d.key for d in decisions if alias.get(d.global_id, d.global_id) == now}
         held |= {key for key, (final, _) in ids.items() if final == now}
-        return Explanation(who, now, _stays(decisions, corrections, ids, held))
+        return Explanation(who, now, _stays(folder, decisions, corrections, ids, held))
     key = stay_key(who)
     if key not in ids:
         raise ExplainError(unknown_stay(folder, key, ids))
-    return Explanation(who, None, _stays(decisions, corrections, ids, {key}))
+    return Explanation(who, None, _stays(folder, decisions, corrections, ids, {key}))
 
 
 def stay_key(text: str) -> StayKey:
@@ -111,6 +115,7 @@ def _log(folder: Path) -> tuple[list[Decision], list[Correction]]:
 
 
 def _stays(
+    folder: Path,
     decisions: Sequence[Decision],
     corrections: Sequence[Correction],
     ids: dict[StayKey, tuple[int, float]],
@@ -120,12 +125,21 @@ def _stays(
     for n, decision in enumerate(decisions):
         if decision.key in wanted:
             places.setdefault(decision.key, []).append(n)
+    spoke = _branch_weights(folder)
     stays = []
     for key in sorted(places, key=lambda k: (decisions[places[k][0]].time_s, k)):
         explained = tuple(_decision(decisions, n) for n in places[key])
         followed = _followed([decisions[n] for n in places[key]], corrections)
-        stays.append(ExplainedStay(*key, *ids[key], explained, followed))
+        stays.append(ExplainedStay(*key, *ids[key], explained, followed, spoke.get(key)))
     return tuple(stays)
+
+
+def _branch_weights(folder: Path) -> dict[StayKey, tuple[float, float]]:
+    """By stay, as its latest sighting says; of a run that still goes from its journal."""
+    if (folder / "sightings.parquet").is_file():
+        return read_branch_weights(folder / "sightings.parquet")
+    seen = ((s.key, s.branch_weights) for s in read_journal_sightings(folder))
+    return {key: (float(weights[0]), float(weights[1])) for key, weights in seen if weights is not None}
 
 
 def _decision(decisions: Sequence[Decision], at: int) -> ExplainedDecision:
@@ -190,6 +204,7 @@ def in_words(explanation: Explanation) -> list[str]:
         here = f"{stay.camera}:{stay.track_id}"
         moved = "" if explanation.global_id in {None, stay.final_id} else ", no longer this person"
         lines += ["", f"{here} is P{stay.final_id} ({_percent(stay.probability)}){moved}"]
+        lines += [f"  {branch_words(stay.branch_weights)}"] if stay.branch_weights else []
         for item in stay.decisions:
             lines += [f"  {line}" for line in _decision_lines(item)]
         lines += [f"  corrected later: {correction_words(c)}" for c in stay.corrections]
@@ -210,6 +225,16 @@ def correction_words(c: Correction) -> str:
     if c.by:
         return f"{said}, says {c.by}"
     return f"at {c.time_s:.1f} s {said} ({_percent(c.probability)}){': ' if c.reason else ''}{c.reason}"
+
+
+def branch_words(weights: tuple[float, float]) -> str:
+    """Which branch spoke, as a line.
+
+    >>> branch_words((0.617, 0.383))
+    'its look: 62 % local branch (detail), 38 % global branch (the whole)'
+    """
+    local, whole = (100 * weight for weight in weights)
+    return f"its look: {local:.0f} % local branch (detail), {whole:.0f} % global branch (the whole)"
 
 
 _DID = {

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.engines import choose_device
-from pipeline.market import fit_slope
+from pipeline.market import MarketTestError, fit_slope
 from pipeline.weights import resolve_all
 from reid.camera_norm import centred_per_camera
 from reid.datasets import JUNK, Picture, ReidData, labels, read_data
@@ -146,8 +146,13 @@ def rate_pictures(
     if enough:
         on_progress("re-ranking", 0, 1)
         rows["+RK"] = rate(-rerank_rows(cosine_rows(features, device), len(pictures), split))
+    join = None
     if delays:
-        join = _join(delays, choices.joint, similarity)
+        try:
+            join = _join(delays, choices.joint, similarity)
+        except MarketTestError as error:  # appearance that says nothing (an untrained network) still has its cosine row
+            notes.append(f"no space-time rows: {error}")
+    if delays and join:
         rows["+ST"] = rate(join(similarity, delays.queries, delays.gallery))
         del similarity
         if enough:

@@ -35,6 +35,7 @@ BOX_RECORD = np.dtype(
 """One box of one track: 0-based source frame, site time, track id, xyxy px, score. 44 bytes."""
 
 _BITS = ("embedding", "face")  # fields of a Sighting kept bit for bit
+_IF_THERE = ("face", "branch_weights")  # fields of a Sighting that are left out when they are None
 
 NOBODY = -1
 """Track id of the record that marks a frame in which nobody was tracked."""
@@ -75,13 +76,15 @@ def json_line(row: dict[str, Any]) -> bytes:
 
 
 def sighting_to_json(sighting: Sighting) -> dict[str, Any]:
-    """A Sighting as a dict; embeddings bit for bit as base64. `face` is there only where one was seen."""
-    row = {f.name: _plain(getattr(sighting, f.name)) for f in fields(sighting) if f.name not in _BITS}
-    for name in _BITS:
-        vector = getattr(sighting, name)
-        if vector is not None:
-            row[name] = base64.b64encode(np.ascontiguousarray(vector, "<f4").tobytes()).decode()
-    return row
+    """A Sighting as a dict; embeddings bit for bit as base64. `face` is there only where one was seen, `branch_weights`
+    only of an encoder that has branches."""
+    values = {f.name: getattr(sighting, f.name) for f in fields(sighting)}
+    row = {k: v for k, v in values.items() if v is not None or k not in _IF_THERE}
+    return {k: _base64(v) if k in _BITS else _plain(v) for k, v in row.items()}
+
+
+def _base64(vector: NDArray[np.float32]) -> str:
+    return base64.b64encode(np.ascontiguousarray(vector, "<f4").tobytes()).decode()
 
 
 def sighting_from_json(row: dict[str, Any]) -> Sighting:
@@ -89,7 +92,7 @@ def sighting_from_json(row: dict[str, Any]) -> Sighting:
     row = dict(row)
     for name in ("embedding", *(("face",) if "face" in row else ())):
         row[name] = np.frombuffer(base64.b64decode(row[name]), "<f4").astype(np.float32)
-    for name in ("first_box", "last_box"):
+    for name in ("first_box", "last_box", *(("branch_weights",) if "branch_weights" in row else ())):
         row[name] = None if row[name] is None else np.array(row[name], np.float32)
     return Sighting(**row)
 

@@ -2,8 +2,9 @@
 
 One row per emission, in order of emitted_s; the row with closed = true is a stay's last word. Columns: camera string;
 track_id int64; emitted_s, entered_s, last_s double; closed bool; n_crops int32; quality float; first_box, last_box
-list<float>[4] (xyxy px, may be null); embedding list<float>[D], unit length; and, only where faces were looked for and
-seen, face list<float>[F], unit length, null in the rows without one.
+list<float>[4] (xyxy px, may be null); embedding list<float>[D], unit length; only where faces were looked for and
+seen, face list<float>[F], unit length, null in the rows without one; and, only of a dual backbone, branch_weights
+list<float>[2], shares of the local and the global branch.
 
     SightingsFileError (ValueError)   the file holds no sightings; names file, row and what is wrong
 """
@@ -17,23 +18,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.atomic import atomic
+from st_model.ledger import StayKey
 from st_model.sightings import Sighting
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_VECTORS = ("embedding", "first_box", "last_box", "face")
+_VECTORS = ("embedding", "first_box", "last_box", "face", "branch_weights")
 _ERASED = b"identrix embeddings erased"
-_MAY_BE_NULL = ("first_box", "last_box", "face")
+_MAY_BE_NULL = ("first_box", "last_box", "face", "branch_weights")
 
 
 class SightingsFileError(ValueError):
     """The file does not hold what a sightings.parquet must; says where."""
 
 
-def _schema(dim: int, face_dim: int = 1) -> pa.Schema:
-    """face_dim  length of a face's embedding, 0: there is no such column"""
+def _schema(dim: int, face_dim: int = 1, branches: bool = True) -> pa.Schema:
+    """face_dim  length of a face's embedding, 0: there is no such column; branches  whether there are their weights"""
     import pyarrow as pa
 
     times = [(name, pa.float64()) for name in ("emitted_s", "entered_s", "last_s")]
@@ -41,6 +43,7 @@ def _schema(dim: int, face_dim: int = 1) -> pa.Schema:
     counts = [("closed", pa.bool_()), ("n_crops", pa.int32()), ("quality", pa.float32())]
     vectors = [("embedding", pa.list_(pa.float32(), dim))]
     vectors += [("face", pa.list_(pa.float32(), face_dim))] if face_dim else []
+    vectors += [("branch_weights", pa.list_(pa.float32(), 2))] if branches else []
     return pa.schema([("camera", pa.string()), ("track_id", pa.int64()), *times, *counts, *boxes, *vectors])
 
 
@@ -59,7 +62,8 @@ def write_sightings(path: Path, sightings: list[Sighting]) -> None:
     face_dims = {len(s.face) for s in rows if s.face is not None}
     if len(face_dims) > 1:
         raise ValueError(f"sightings of one run must have faces of one length, got {sorted(face_dims)}")
-    schema = _schema(dims.pop() if dims else 1, face_dims.pop() if face_dims else 0)
+    branches = any(s.branch_weights is not None for s in rows)
+    schema = _schema(dims.pop() if dims else 1, face_dims.pop() if face_dims else 0, branches)
     columns: list[Any] = []
     for field in schema:
         values = [getattr(s, field.name) for s in rows]
@@ -100,6 +104,33 @@ def read_sightings(path: Path) -> list[Sighting]:
     if names - set(_schema(1).names):
         raise SightingsFileError(f"{path} has unknown columns {sorted(names - set(_schema(1).names))}")
     return _checked_sightings(path, table)
+
+
+def read_branch_weights(path: Path) -> dict[StayKey, tuple[float, float]]:
+    """What the last row of each stay says of the branches of its encoder: (camera, track_id) -> (local, global).
+
+    Stays without are left out; empty when there is no such file or column. Raises SightingsFileError.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path, name = Path(path), "branch_weights"
+    if not path.is_file():
+        return {}
+    try:
+        if name not in pq.read_schema(path).names:
+            return {}
+        table = pq.read_table(path, columns=["camera", "track_id", name])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SightingsFileError(f"{path} is not a readable Parquet file: {error}") from error
+    found: dict[StayKey, tuple[float, float]] = {}
+    for row, values in zip(table.to_pylist(), _vectors(path, name, table[name].combine_chunks()), strict=True):
+        if values is None:
+            continue
+        if values.shape != (2,) or not np.isfinite(values).all():
+            raise SightingsFileError(f"{path}: branch_weights must be two numbers, got {values.tolist()}")
+        found[row["camera"], row["track_id"]] = (float(values[0]), float(values[1]))
+    return found
 
 
 def without_embeddings(table: pa.Table) -> pa.Table:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.sources import Frame
 from pipeline.tracking import Tracks
+from reid.branches import mean_weights, weighed
 from reid.crops import Crop, KeyCrops, mean_embedding, overlap_with_others
 from reid.faces import SeenFace, face_of
 from st_model.sightings import Sighting
@@ -33,6 +34,7 @@ class Stay:
     spoken: bool = False
     embedded: dict[Crop, NDArray[np.float32]] = field(default_factory=dict)
     faces: dict[Crop, SeenFace | None] = field(default_factory=dict)
+    weights: dict[Crop, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass
@@ -82,12 +84,16 @@ class Due(NamedTuple):
 def sightings(due: Sequence[Due], encode: Encode, read_faces: ReadFaces | None = None) -> list[Sighting]:
     """Embed all crops that were not embedded before in one batch, and say one Sighting for each that is due.
 
+    encode      an encoder; where it has branches (`reid.branches`), sightings say which one spoke
     read_faces  finds and embeds the faces in crops, where faces are asked for
     """
     fresh = [(stay, crop) for stay, _, _ in due for crop in stay.keeper.best() if crop not in stay.embedded]
     if fresh:
-        for (stay, crop), embedding in zip(fresh, encode([crop.image for _, crop in fresh]), strict=True):
-            stay.embedded[crop] = embedding
+        embeddings, weights = weighed(encode, [crop.image for _, crop in fresh])
+        for n, (stay, crop) in enumerate(fresh):
+            stay.embedded[crop] = embeddings[n]
+            if weights is not None:
+                stay.weights[crop] = weights[n]
         if read_faces is not None:
             for (stay, crop), face in zip(fresh, read_faces([crop.image for _, crop in fresh]), strict=True):
                 stay.faces[crop] = face
@@ -100,6 +106,7 @@ def _sighting(stay: Stay, closed: bool, emitted_s: float) -> Sighting:
     embedding = mean_embedding(np.stack([stay.embedded[crop] for crop in crops]), qualities)
     stay.embedded = {crop: stay.embedded[crop] for crop in crops}
     stay.faces = {crop: stay.faces[crop] for crop in crops if crop in stay.faces}
+    stay.weights = {crop: stay.weights[crop] for crop in crops if crop in stay.weights}
     stay.spoken = True
     return Sighting(
         camera=stay.camera,
@@ -114,4 +121,5 @@ def _sighting(stay: Stay, closed: bool, emitted_s: float) -> Sighting:
         first_box=stay.first_box.copy(),
         last_box=stay.last_box.copy(),
         face=face_of(list(stay.faces.values())),
+        branch_weights=mean_weights(np.stack(list(stay.weights.values())), qualities) if stay.weights else None,
     )

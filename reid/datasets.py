@@ -2,7 +2,8 @@
 
 layout      found by                 what is read
 market1501  bounding_box_train/      `0002_c1s1_000451_03.jpg` in bounding_box_train, query, bounding_box_test
-msmt17      list_train.txt           `0000/0000_000_01_0303morning_0015_0.jpg 0` in list_{train,val,query,gallery}.txt
+msmt17      list_train.txt           `0000/0000_000_01_0303morning_0015_0.jpg 0` in list_{train,val,query,gallery}.txt,
+                                     below train/, test/ (V1) or mask_train_v2/, mask_test_v2/ (V2)
 folders     otherwise                `PERSON/CAMERA/*.jpg`, below train/ and test/ or with some people held out
 
 Nobody of query or gallery is ever trained on. What cannot be used is left out and reported.
@@ -196,7 +197,7 @@ def _msmt(root: Path, report: _Report) -> ReidData:
 
 
 def _msmt_list(root: Path, lists: tuple[str, ...], part: str, first: int, report: _Report) -> tuple[Picture, ...]:
-    named = sorted(p for p in root.iterdir() if p.is_dir() and re.fullmatch(rf"(mask_)?{part}(_v2)?", p.name))
+    named = sorted(p for p in root.iterdir() if p.is_dir() and re.fullmatch(rf"(mask_)?{part}(_v2)?", p.name.lower()))
     found = []
     for name in lists:
         path = root / name

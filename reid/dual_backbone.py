@@ -144,6 +144,19 @@ class DualBackboneNet(nn.Module):
         return self.head(fused), shares, branches
 
 
+class Weighed(nn.Module):
+    """A network that also tells how it weighed its branches, for encoders and exports."""
+
+    def __init__(self, network: DualBackboneNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) RGB in [0, 1] -> (N, E) unit rows, (N, 2) weights of the local and global branch."""
+        seen = self.network.inspect(images)
+        return seen.embedding, seen.weights
+
+
 Initial = bool | Mapping[str, Path]
 """Where a backbone's weights come from: nowhere (False), timm's publishers (True), files by backbone."""
 

@@ -37,7 +37,8 @@ def get_embeddings(
     images       (H, W, 3) uint8 BGR arrays of any size, or paths of image files
     encode       an encoder of `reid.encoders.load_encoder`
     batch        pictures per call, and in memory at once, >= 1
-    flip         also look at the mirror image and take the mean direction, as ReID papers do when they test
+    flip         also look at the mirror image and take the mean direction, as ReID papers do when they test (a PCB adds
+                 the features before its stripes get length 1, as its paper does)
     on_progress  called with (pictures done, of how many)
 
     A dot product of two rows is a cosine; `reid.ranking.match_topk` finds the nearest rows. Raises ImageFileError for a
@@ -64,14 +65,19 @@ def get_embeddings(
     for start in range(0, len(images), batch):
         asked = images[start : start + batch]
         part = [image if isinstance(image, np.ndarray) else read_image(image) for image in asked]
-        found = encode(part)
-        if flip:
-            found = found + encode([np.ascontiguousarray(image[:, ::-1]) for image in part])
-            # Two opposite unit vectors would cancel; a picture and its mirror never do.
-            found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), np.float32(1e-6))
-        rows[start : start + len(part)] = found
+        rows[start : start + len(part)] = _with_mirror(part, encode) if flip else encode(part)
         on_progress(start + len(part), len(images))
     return rows
+
+
+def _with_mirror(part: Sequence[Picture], encode: Encoder) -> NDArray[np.float32]:
+    if getattr(encode, "adds_mirror", False):
+        added: NDArray[np.float32] = encode.mirrored(part)  # type: ignore[attr-defined]
+        return added
+    found = encode(part) + encode([np.ascontiguousarray(image[:, ::-1]) for image in part])
+    # Two opposite unit vectors would cancel; a picture and its mirror never do.
+    mean: NDArray[np.float32] = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), np.float32(1e-6))
+    return mean
 
 
 def read_image(path: Path | str) -> Picture:

@@ -11,6 +11,8 @@ from typing import Any
 from reid.encoders import EncoderError
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+HUB_NAMES = ("model.safetensors", "pytorch_model.bin")
+"""What a weights file of timm is called in its own repository on the Hugging Face hub."""
 
 
 def new_network(architecture: Any, init: str = "none") -> Any:
@@ -18,7 +20,8 @@ def new_network(architecture: Any, init: str = "none") -> Any:
 
     init  none       random weights
           imagenet   from timm's publishers (needs a network once)
-          a folder   `<timm name>.safetensors` (or .pth, .pt, .bin) of every backbone, for machines without a network
+          a folder   `<timm name>.safetensors` (or .pth, .pt, .bin) of every backbone, for machines without a network;
+                     or timm's repositories as they are downloaded, `<timm name>.<tag>/model.safetensors`
           a file     of an earlier training: everything of the same shape is taken over, position embeddings are
                      interpolated when the input size is another
 
@@ -49,6 +52,15 @@ def _file_of(folder: Path, name: str) -> Path:
     for suffix in SUFFIXES:
         if (folder / f"{name}{suffix}").is_file():
             return folder / f"{name}{suffix}"
+    downloaded = sorted(
+        path for hub in HUB_NAMES for end in ("", ".*") for path in folder.glob(f"{name}{end}/{hub}") if path.is_file()
+    )
+    places = sorted({path.parent for path in downloaded})
+    if len(places) > 1:
+        several = ", ".join(place.name for place in places)
+        raise EncoderError(f"--init {folder}: several weights of {name} there ({several}); leave one")
+    if downloaded:
+        return downloaded[0]
     raise EncoderError(f"--init {folder}: no weights of {name} there; expected {name}.safetensors (timm's own file)")
 
 

@@ -24,7 +24,7 @@ def batches(data: ReidData, recipe: Recipe, architecture: Any, epoch: int, devic
     size_px = (architecture.height_px, architecture.width_px)
     rank, shares = processes.rank(), processes.count()
     on_gpu = device.startswith("cuda")
-    workers = batch.workers if batch.workers is not None else min(16, os.cpu_count() or 1) * on_gpu
+    workers = batch.workers if batch.workers is not None else min(16, cpus()) * on_gpu
     options: dict[str, Any] = {"num_workers": workers, "pin_memory": on_gpu}
     if workers:
         # A fork of this process would copy the locks its threads hold just then, and could wait for them for ever.
@@ -45,6 +45,11 @@ def batches(data: ReidData, recipe: Recipe, architecture: Any, epoch: int, devic
         numbered.append(draws[rank * share : (rank + 1) * share])
     images = ImageDataset(data.train, size_px, recipe.augmentation, **common)
     return DataLoader(images, batch_sampler=numbered, **options)  # type: ignore[arg-type]
+
+
+def cpus() -> int:
+    """CPUs that this process may use: in a container often fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _join(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

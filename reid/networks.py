@@ -26,13 +26,15 @@ from reid.encoders import EncoderError, check_file
 class Network:
     """A network ready for inference.
 
-    module      (N, 3, height_px, width_px) float RGB in [0, 1] -> (N, dim)
+    module        (N, 3, height_px, width_px) float RGB in [0, 1] -> (N, dim); with branches also (N, 2) their weights
+    has_branches  it weighs two branches per image
     """
 
     module: nn.Module
     height_px: int
     width_px: int
     dim: int
+    has_branches: bool = False
 
 
 def load_network(path: Path, name: str, card: Card | None = None) -> Network:
@@ -52,11 +54,15 @@ def load_network(path: Path, name: str, card: Card | None = None) -> Network:
 
 
 def _own(path: Path) -> Network:
+    from reid.dual_backbone import DualBackboneNet, Weighed
     from reid.network_files import load_own
 
     network = load_own(path)
     seen: Any = network.architecture
-    return Network(network, seen.height_px, seen.width_px, seen.embedding_dim)
+    size = seen.height_px, seen.width_px, seen.embedding_dim
+    if isinstance(network, DualBackboneNet) and seen.branches == "both":
+        return Network(Weighed(network).eval(), *size, has_branches=True)
+    return Network(network, *size)
 
 
 def _timm(path: Path, name: str, card: Card) -> Network:

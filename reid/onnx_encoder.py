@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid.batching import Batches, out_of_memory
+from reid.branches import OUTPUT, Weighed, joined, split
 from reid.encoders import (
     EncoderError,
     Preprocessing,
@@ -46,6 +47,7 @@ def providers_for(device: str, available: Sequence[str], speed: Speed) -> list[t
 class OnnxEncoder:
     """One network.
 
+    has_branches  it is the export of a dual backbone: `weighed` tells which branch spoke
     fixed_batch  the only batch the export can run, or None; calls are padded to it and the padding's rows dropped
 
     An export that mixes the images of a batch is found at loading and run one crop at a time.
@@ -95,28 +97,37 @@ class OnnxEncoder:
             raise EncoderError(f"{name}: {path.name} has no output {output!r}; it has {', '.join(names)}")
         self.name = name
         self._preprocessing = preprocessing
-        self._input, self._output = inputs[0].name, output or names[0]
+        self._input, self._outputs = inputs[0].name, [output or names[0]]
+        self.has_branches = OUTPUT in names and self._outputs[0] != OUTPUT
+        self._outputs += [OUTPUT] * self.has_branches
         self.fixed_batch = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
         self._run = Batches(name, self._run_once, self.fixed_batch)
         probes = normalised(probe_crops(), preprocessing)
         first = self._run(probes[:1])
-        unit_rows(first, name)  # NaN is said now, not in the middle of a run
-        self.dim = int(first.shape[1])  # asked of the network: exports often leave it open
+        # NaN is said now, not in the middle of a run; the length is asked of the network: exports often leave it open.
+        self.dim = (split(first, name)[0] if self.has_branches else unit_rows(first, name)).shape[1]
         if not keeps_crops_apart(self._run, probes):
             self._run.most = 1
 
     def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         if not crops:
             return np.zeros((0, self.dim), np.float32)
-        return unit_rows(self._run(normalised(crops, self._preprocessing)), self.name)
+        return unit_rows(self._run(normalised(crops, self._preprocessing))[:, : self.dim], self.name)
+
+    def weighed(self, crops: Sequence[NDArray[np.uint8]]) -> Weighed:
+        """The same rows, and (N, 2) the weights of the local and global branch; only with `has_branches`."""
+        if not crops:
+            return np.zeros((0, self.dim), np.float32), np.zeros((0, 2), np.float32)
+        return split(self._run(normalised(crops, self._preprocessing)), self.name)
 
     def _run_once(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
         padding = (self.fixed_batch or len(part)) - len(part)
         padded = np.concatenate([part, np.repeat(part[-1:], padding, axis=0)]) if padding else part
         try:
-            features = self._session.run([self._output], {self._input: padded})[0]
+            features, *weights = self._session.run(self._outputs, {self._input: padded})
         except Exception as error:  # as above
             if out_of_memory(error):
                 raise
             raise EncoderError(f"{self.name}: inference failed: {str(error).strip().splitlines()[-1]}") from error
-        return one_vector_each(features, self.name)[: len(part)]
+        rows = one_vector_each(features, self.name)
+        return (joined(rows, weights[0], self.name) if weights else rows)[: len(part)]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reid.branches import OUTPUT, Weighed, joined, split
 from reid.encoders import (
     EncoderError,
     Preprocessing,
@@ -22,31 +23,44 @@ from reid.encoders import (
 
 
 class OpenVinoEncoder:
-    """One network, batch made dynamic, resizing outside and everything else (layout, scale, mean) inside the graph."""
+    """One network, batch made dynamic, resizing outside and everything else (layout, scale, mean) inside the graph.
+
+    has_branches  it is the export of a dual backbone: `weighed` tells which branch spoke
+    """
 
     def __init__(self, name: str, path: Path, preprocessing: Preprocessing) -> None:
         check_file(path, name)
         self.name = name
         self._preprocessing = preprocessing
         self._network = _compile(name, path, preprocessing)
+        names = [output.get_names() for output in self._network.outputs]
+        self.has_branches = any(OUTPUT in these for these in names[1:])
         self._one_by_one = False
         probes = resized(probe_crops(), preprocessing)
-        self.dim = self._run(probes[:1]).shape[1]
+        first = self._run(probes[:1])
+        self.dim = (split(first, name)[0] if self.has_branches else first).shape[1]
         self._one_by_one = not keeps_crops_apart(self._run, probes)
 
     def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         if not crops:
             return np.zeros((0, self.dim), np.float32)
-        return unit_rows(self._run(resized(crops, self._preprocessing)), self.name)
+        return unit_rows(self._run(resized(crops, self._preprocessing))[:, : self.dim], self.name)
+
+    def weighed(self, crops: Sequence[NDArray[np.uint8]]) -> Weighed:
+        """The same rows, and (N, 2) the weights of the local and global branch; only with `has_branches`."""
+        if not crops:
+            return np.zeros((0, self.dim), np.float32), np.zeros((0, 2), np.float32)
+        return split(self._run(resized(crops, self._preprocessing)), self.name)
 
     def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._one_by_one and len(batch) > 1:
             return np.concatenate([self._run(batch[n : n + 1]) for n in range(len(batch))])
         try:
-            features = self._network(batch)[0]
+            found = self._network(batch)
         except RuntimeError as error:
             raise EncoderError(f"{self.name}: inference failed: {str(error).strip().splitlines()[-1]}") from error
-        return one_vector_each(features.copy(), self.name)  # the next call writes over its own result
+        features = one_vector_each(found[0].copy(), self.name)  # the next call writes over its own result
+        return joined(features, found[OUTPUT], self.name) if self.has_branches else features
 
 
 def _compile(name: str, path: Path, preprocessing: Preprocessing) -> Any:

@@ -7,7 +7,7 @@
       embedding: each stripe's length 1, joined   -> (N, K F), length 1
 
 In training each stripe names the person by itself (six softmax heads; they live in the training, not in the file). The
-published test adds the features of the mirrored image; that is a choice of the test and not part of the network.
+published test adds the features of the mirrored image: `mirrored`, which `test-reid --flip` uses.
 
 This module needs torch and timm; import it where a network is really wanted.
 """
@@ -80,6 +80,10 @@ class PCB(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] -> (N, K F) unit rows."""
         return self.embed(self.features(images))
+
+    def mirrored(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, K F) unit rows: the features of image and mirror added before a stripe's length is 1."""
+        return self.embed(self.features(images) + self.features(images.flip(3)))
 
     def features(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, K, F), stripes from head to feet."""

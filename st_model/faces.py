@@ -16,7 +16,8 @@ from st_model.calibration import Calibration
 FACE = Calibration(15.0, -4.5)
 """Starting point on raw cosines: even at .3. Not fitted to labelled faces, of which there were none: strangers of a
 128-d face embedding spread about 0 with a standard deviation of .09, and faces of one person that pass the gates of
-`reid/faces.py` stayed above .8 when a picture of 31 px between the eyes was reduced to 16 px."""
+`reid/faces.py` stayed above .8 when a picture of 31 px between the eyes was reduced to 16 px. It does not hold below
+the gates: at 8 to 12 px two strangers of TUD-Campus are at .46 (docs/encoders.md)."""
 FACE_LIMIT = 6.0
 """Nats; as much as a delay that is four hundred times likelier than by chance."""
 

@@ -32,6 +32,8 @@ class Sighting:
     quality            [0, 1], larger is better
     first_box, last_box  (4,) float32 xyxy px where the stay began and (so far) ended, or None when unknown
     face               (F,) float32 unit embedding of the face, read-only, or None where none was seen or looked for
+    branch_weights     (2,) float32, read-only: share of the local and of the global branch of a dual backbone in the
+                       embedding, >= 0, sum 1; None of an encoder without branches. Nothing is decided by it
 
     Raises ValueError when a field does not fit.
 
@@ -53,6 +55,7 @@ class Sighting:
     first_box: NDArray[np.float32] | None = None
     last_box: NDArray[np.float32] | None = None
     face: NDArray[np.float32] | None = None
+    branch_weights: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if not self.camera:
@@ -83,6 +86,16 @@ class Sighting:
             if face.ndim != 1 or face.dtype != np.float32 or not abs(float(np.linalg.norm(face)) - 1.0) < 1e-2:
                 raise ValueError(f"sighting {self.key}: face must be (F,) float32 of unit length, got {face.shape}")
             face.setflags(write=False)
+        weights = self.branch_weights
+        if weights is not None:
+            if weights.shape != (2,) or weights.dtype != np.float32:
+                found = f"{weights.shape} {weights.dtype}"
+                raise ValueError(f"sighting {self.key}: branch_weights must be (2,) float32, got {found}")
+            if not ((weights >= 0).all() and abs(float(weights.sum()) - 1.0) < 1e-3):  # also catches NaN
+                raise ValueError(
+                    f"sighting {self.key}: branch_weights must be >= 0 and sum to 1, got {weights.tolist()}"
+                )
+            weights.setflags(write=False)
 
     @property
     def key(self) -> tuple[str, int]:

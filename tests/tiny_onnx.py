@@ -18,6 +18,7 @@ def write_channel_means(
     not_a_number: bool = False,
     mixes_batch: bool = False,
     keeps_picture: bool = False,
+    weights: str = "",
 ) -> Path:
     """A network (N, 3, H, W) -> (N, 3): the mean of each channel.
 
@@ -25,6 +26,8 @@ def write_channel_means(
     not_a_number   gives the logarithm of a negative number instead
     mixes_batch    subtracts the mean over the batch: right for batch 1 only in form, wrong in company
     keeps_picture  gives (N, 3, H, W) back instead of vectors
+    weights        a second output `branch_weights`: "even" (N, 2) of .5, "sum" (N, 2) that do not sum to 1, "nan", or
+                   "shape" (N, 3)
     """
     shape = shape or ["batch", 3, 256, 128]
     nodes = []
@@ -42,11 +45,28 @@ def write_channel_means(
         ]
         last = "mixed"
     nodes.append(_node("Identity", [last], "embedding"))
+    if weights:
+        nodes += _weights(weights)
     out: Shape = shape if keeps_picture else [shape[0], 3]
     graph = b"".join(_message(1, node) for node in nodes) + _text(2, "tiny")
     graph += _message(11, _tensor("pixels", shape)) + _message(12, _tensor("embedding", out))
+    if weights:
+        graph += _message(12, _tensor("branch_weights", [shape[0], 3 if weights == "shape" else 2]))
     path.write_bytes(_number(1, 8) + _message(8, _text(1, "") + _number(2, 13)) + _message(7, graph))
     return path
+
+
+def _weights(kind: str) -> list[bytes]:
+    if kind == "shape":
+        return [_node("Identity", ["means"], "branch_weights")]
+    nodes = [
+        _node("ReduceMean", ["means"], "grey", {"axes": [1], "keepdims": 1}),
+        _node("Concat", ["grey", "grey"], "twice", {"axis": 1}),
+    ]
+    if kind == "nan":
+        nodes += [_node("Abs", ["twice"], "above"), _node("Neg", ["above"], "below")]
+    last = {"even": ("Softmax", "twice"), "sum": ("Identity", "twice"), "nan": ("Log", "below")}[kind]
+    return [*nodes, _node(last[0], [last[1]], "branch_weights")]
 
 
 def _node(kind: str, inputs: list[str], output: str, attributes: dict[str, int | list[int]] | None = None) -> bytes:

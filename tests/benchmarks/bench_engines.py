@@ -6,8 +6,9 @@
 Without WEIGHTS: a DualBackboneNet of ResNet-50 and ViT-B/16 with random weights (speed does not depend on them). It is
 exported once; torch eager, torch.compile, ONNX Runtime and OpenVINO then embed the same crops, from the crop to the
 unit vector, resizing included. One core for all (taskset): engines take their threads from different places. They take
-turns; figures are medians of CPU time, on a GPU of wall time.
-`times_eager` is the ratio to torch eager at the same batch. On a GPU also float16.
+turns; figures are medians of CPU time, on a GPU of wall time. `times_eager` is the ratio to torch eager at the same
+batch: the median over rounds, with the least and the largest, each of two calls that followed each other. On a GPU
+also float16.
 """
 
 from __future__ import annotations
@@ -72,8 +73,10 @@ def engines(weights: Path, folder: Path, device: str, compiled: bool) -> dict[st
     return made
 
 
-def measure(encoders: dict[str, Encoder], batch: int, rounds: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Median crops per second of `clock`; engines take turns."""
+def measure(
+    encoders: dict[str, Encoder], batch: int, rounds: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Engine -> crops per second of `clock` in each round; engines take turns."""
     rng = np.random.default_rng(0)
     crops = [rng.integers(0, 255, (180, 70, 3), np.uint8) for _ in range(batch)]
     seconds: dict[str, list[float]] = {name: [] for name in encoders}
@@ -83,7 +86,7 @@ def measure(encoders: dict[str, Encoder], batch: int, rounds: int, clock: Callab
             encode(crops)
             if turn:  # the first is for warming up
                 seconds[name].append(clock() - start)
-    return {name: batch / statistics.median(taken) for name, taken in seconds.items()}
+    return {name: [batch / second for second in taken] for name, taken in seconds.items()}
 
 
 def main() -> None:
@@ -110,11 +113,14 @@ def main() -> None:
         for batch in arguments.batches:
             rates = measure(encoders, batch, arguments.rounds, clock)
             for engine, rate in rates.items():
+                times = [ours / eager for ours, eager in zip(rate, rates["torch eager"], strict=True)]
                 row = {
                     "engine": engine,
                     "batch": batch,
-                    "crops_per_s": round(rate, 2),
-                    "times_eager": round(rate / rates["torch eager"], 2),
+                    "crops_per_s": round(statistics.median(rate), 2),
+                    "times_eager": round(statistics.median(times), 2),
+                    "least": round(min(times), 2),
+                    "most": round(max(times), 2),
                 }
                 print(json.dumps(row), flush=True)
                 rows.append(row)

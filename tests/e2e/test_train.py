@@ -182,6 +182,41 @@ def test_a_rendered_set_through_the_door(tmp_path: Path) -> None:
     assert few.exit_code == 2 and "4 to 9999 people" in few.stderr
 
 
+def test_the_published_pcb_on_a_rendered_set(tmp_path: Path) -> None:
+    """configs/training.pcb.yaml through the command line with its own optimiser, losses and augmentation, to its end in
+    small: a smaller ResNet and input, fewer people a batch, and the step of the rate at two thirds of the epochs."""
+    assert identrix("render-reid", tmp_path / "set", "--ids", 12, "--cameras", 3).exit_code == 0
+    out = tmp_path / "pcb"
+    small = (
+        *("--set", "network.backbones=[test_resnet]", "--set", "network.height_px=96", "--set", "network.width_px=48"),
+        *(
+            "--set",
+            "network.part_dim=16",
+            "--set",
+            "recipe.batch.people=4",
+            "--set",
+            "recipe.optimisation.step_epochs=4",
+        ),
+    )
+    config = ROOT / "configs" / "training.pcb.yaml"
+    arguments = ("--config", config, "--out", out, "--init", "none", "--device", "cpu", "--epochs", 6, *small)
+    done = identrix("train", tmp_path / "set", *arguments)
+    assert done.exit_code == 0, done.stderr
+    told = json.loads((out / "training.json").read_text())
+    recipe = told["config"]["recipe"]
+    assert (recipe["optimisation"]["name"], recipe["losses"]["identity"], recipe["batch"]["images"]) == ("sgd", 1, 4)
+    rows = told["history"]
+    assert [round(row["lr"], 6) for row in rows[1:]] == [0.01] * 4 + [0.001] * 2
+    assert rows[-1]["loss"] < rows[1]["loss"] and set(rows[1]) >= {"identity"} and "info_nce" not in rows[1]
+    assert rows[-1]["mAP_standard"] > 0
+
+    network = out / "network.safetensors"
+    tested = identrix("test-reid", tmp_path / "set", "--encoder", network, "--flip")
+    assert tested.exit_code == 0, tested.stderr
+    exported = identrix("export-model", network, tmp_path / "pcb.onnx")
+    assert exported.exit_code == 0, exported.stderr
+
+
 def test_a_full_disk_is_said_and_what_was_there_stays(
     people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

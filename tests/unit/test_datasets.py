@@ -54,6 +54,61 @@ def test_junk_and_distractors_are_gallery_and_never_trained_on(tmp_path: Path) -
     assert not {JUNK, DISTRACTOR} & people(data.train)
 
 
+def test_the_official_folders_of_market_in_small(tmp_path: Path) -> None:
+    """As the published archive lies on disk: also hand-drawn boxes and a readme, which nobody reads."""
+    root = tmp_path / "Market-1501-v15.09.15"
+    train = [f"{person:04d}_c{camera}s{camera}_00{person}451_0{n}.jpg" for person, camera, n in
+             [(2, 1, 1), (2, 1, 3), (2, 6, 1), (7, 2, 1), (7, 3, 2), (1500, 1, 1), (1500, 5, 1)]]  # fmt: skip
+    test = ["-1_c1s1_000401_03.jpg", "-1_c6s4_001351_04.jpg", "0000_c1s1_000151_01.jpg", "0000_c3s2_079493_05.jpg",
+            "0001_c1s1_001051_03.jpg", "0001_c2s1_000301_02.jpg", "1501_c6s4_001877_04.jpg"]  # fmt: skip
+    query = ["0001_c1s1_001051_00.jpg", "0001_c2s1_000301_00.jpg", "1501_c6s4_001877_00.jpg"]
+    drawn = ["0001_c1s1_001051_00_good.mat", "0001_c1s1_001051_00_junk.mat"]
+    for folder, names in (("bounding_box_train", train), ("bounding_box_test", test), ("query", query)):
+        for n, name in enumerate(names):
+            write_image(root / folder / name, n)
+        (root / folder / "Thumbs.db").write_bytes(b"x")
+    write_image(root / "gt_bbox" / "0002_c1s1_000451_00.jpg", 1)
+    (root / "gt_query").mkdir()
+    for name in drawn:
+        (root / "gt_query" / name).write_bytes(b"x")
+    (root / "readme.txt").write_text("about")
+    data = read_data(root)
+    assert (data.layout, data.problems, data.people) == ("market1501", (), (2, 7, 1500))
+    assert [p.path.name for p in data.train] == sorted(train)
+    assert [p.path.name for p in data.query] == sorted(query)
+    assert [p.path.name for p in data.gallery] == sorted(test)
+    assert [(p.person, p.camera) for p in data.gallery] == [
+        (JUNK, 0), (JUNK, 5), (DISTRACTOR, 0), (DISTRACTOR, 2), (1, 0), (1, 1), (1501, 5)
+    ]  # fmt: skip
+    assert not people(data.train) & people((*data.query, *data.gallery))
+    who, where = labels(data.gallery)
+    assert who.tolist() == [-1, -1, 0, 0, 1, 1, 1501] and where.tolist() == [0, 5, 0, 2, 0, 1, 5]
+
+
+def test_nobody_of_markets_test_is_in_markets_training(data_dir: Path, tmp_path: Path) -> None:
+    """Every published name of the training folder, and those of query and gallery that are at hand (half of them)."""
+    lists = {
+        "bounding_box_train": "bounding_box_train.txt",
+        "query": "query_even_ids.txt",
+        "bounding_box_test": "bounding_box_test_even_ids.txt",
+    }
+    source = data_dir / "market1501"
+    if not all((source / name).is_file() for name in lists.values()):
+        pytest.skip("no names of Market-1501")
+    image = write_image(tmp_path / "one.jpg", 1, size=(4, 2))
+    for folder, name in lists.items():
+        (tmp_path / "market" / folder).mkdir(parents=True)
+        for line in (source / name).read_text().split():
+            (tmp_path / "market" / folder / line).hardlink_to(image)
+    data = read_data(tmp_path / "market", check_images=False)
+    assert data.problems == ()
+    assert (len(data.train), len(data.people)) == (12936, 751)  # as published
+    assert {p.camera for p in data.train} == set(range(6))
+    tested = people((*data.query, *data.gallery)) - {JUNK, DISTRACTOR}
+    assert len(tested) == 380 and not tested & set(data.people)
+    assert {JUNK, DISTRACTOR} <= people(data.gallery) and not {JUNK, DISTRACTOR} & people((*data.query, *data.train))
+
+
 def test_a_name_that_ends_twice_and_a_thumbnail_file_are_no_problem(tmp_path: Path) -> None:
     root = market(tmp_path)
     write_image(root / "bounding_box_train" / "0001_c1s6_000001_00.jpg", 1).rename(
@@ -112,6 +167,29 @@ def test_msmt_lists_are_read_and_its_two_countings_kept_apart(tmp_path: Path) ->
     assert people(data.train) == {1, 2, 3} and people(data.query) == people(data.gallery) == {4, 5, 6}
     assert {p.camera for p in data.train} == {0, 1}
     assert data.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("train", "test"), ("mask_train_v2", "mask_test_v2"), ("mask_train_V2", "mask_test_V2")],
+    ids=["V1", "V2", "V2 as some archives spell it"],
+)
+def test_the_official_lists_of_msmt_in_small(tmp_path: Path, train: str, test: str) -> None:
+    """Both published versions: the same four lists, other folders; people of training and test both count from 0."""
+    root = msmt(tmp_path / "MSMT17")
+    (root / "train").rename(root / "aside")
+    (root / "aside").rename(root / train)
+    (root / "test").rename(root / "aside")
+    (root / "aside").rename(root / test)
+    data = read_data(root)
+    assert (data.layout, data.problems) == ("msmt17", ())
+    assert {p.path.relative_to(root).parts[0] for p in data.train} == {train}
+    assert {p.path.relative_to(root).parts[0] for p in (*data.query, *data.gallery)} == {test}
+    seen = {p.path.read_bytes() for p in data.train}
+    assert not any(p.path.read_bytes() in seen for p in (*data.query, *data.gallery))
+    assert people(data.train) == {1, 2, 3}
+    assert people(data.query) == people(data.gallery) == {4, 5, 6}
+    assert sorted((p.person - 4, p.camera) for p in data.query) == [(n, c) for n in range(3) for c in (0, 1)]
 
 
 def test_msmt_with_bad_lines_and_missing_files(tmp_path: Path) -> None:

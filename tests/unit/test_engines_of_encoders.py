@@ -257,7 +257,7 @@ def test_a_pcb_is_exported_the_same_way(tmp_path: Path) -> None:
 def test_an_export_that_disagrees_is_not_written(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An export with the batch written into it, right for one crop only."""
 
-    def wrong(module, images, path, source):
+    def wrong(module, images, path, source, outputs):
         write_channel_means(path, ["batch", 3, 64, 32], mixes_batch=True)
 
     class Means(torch.nn.Module):

@@ -357,11 +357,11 @@ def test_the_switch_is_off_and_wants_a_card() -> None:
         load_config(sources=["a=0"], overrides=["faces.gates.eyes_px=-1"])
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs" / "cards").glob("*.yaml")))
-def test_the_cards_that_ship_can_be_read(path: Path) -> None:
+@pytest.mark.parametrize("name", ["arcface", "ghostfacenet", "magface", "mobilefacenet", "sface"])
+def test_the_cards_that_ship_can_be_read(name: str) -> None:
     from reid.cards import read_card
 
-    card = read_card(path, check_file=False)
+    card = read_card(Path(__file__).parents[2] / "configs" / "cards" / f"{name}.yaml", check_file=False)
     assert (card.preprocessing.height_px, card.preprocessing.width_px) == (112, 112)
     assert card.calibration is not None
 

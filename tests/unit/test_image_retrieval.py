@@ -101,6 +101,20 @@ def test_without_sequence_lengths_a_sequence_ends_with_its_last_picture(market: 
     assert "c2s1 is not known" in done.stderr
 
 
+def test_appearance_that_says_nothing_has_no_space_time_rows(market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise ValueError("no positive slope explains the delays")
+
+    monkeypatch.setattr("pipeline.market.fit_by_delays", refused)
+    done = identrix("test-reid", market, "--encoder", "stripes", "--json", "-")
+    assert done.exit_code == 0
+    said = json.loads(done.stdout)
+    assert list(said["rows"]) == ["cosine", "+RK"]
+    assert said["notes"][-1] == (
+        "no space-time rows: the slope of appearance cannot be fitted: no positive slope explains the delays"
+    )
+
+
 def test_names_without_times_have_no_space_time_rows(tmp_path: Path) -> None:
     done = identrix("test-reid", plain(tmp_path / "people", 24), "--encoder", "stripes", "--json", "-")
     said = json.loads(done.stdout)

@@ -46,6 +46,30 @@ def test_a_folder_of_timms_files(tmp_path: Path) -> None:
         new_network(SMALL, str(tmp_path))
 
 
+def test_repositories_as_the_hub_has_them(tmp_path: Path) -> None:
+    """`<name>.<tag>/model.safetensors` or `pytorch_model.bin`, with the head of a thousand classes that timm ships."""
+    import timm
+    from safetensors.torch import save_file
+
+    states = {}
+    for n, (name, tag) in enumerate((("test_resnet", ".r160_in1k"), ("test_vit", ".r160_in1k"))):
+        torch.manual_seed(n)
+        states[name] = timm.create_model(name, num_classes=1000).state_dict()
+        (tmp_path / f"{name}{tag}").mkdir()
+        (tmp_path / f"{name}{tag}" / "config.json").write_text("{}")
+    save_file(states["test_resnet"], tmp_path / "test_resnet.r160_in1k" / "model.safetensors")
+    torch.save(states["test_vit"], tmp_path / "test_vit.r160_in1k" / "pytorch_model.bin")
+    network = new_network(SMALL, str(tmp_path))
+    assert torch.equal(network.local_branch.backbone.conv1[0].weight, states["test_resnet"]["conv1.0.weight"])
+    attention = "blocks.0.attn.qkv.weight"
+    assert torch.equal(network.global_branch.backbone.state_dict()[attention], states["test_vit"][attention])
+
+    (tmp_path / "test_vit").mkdir()
+    save_file(states["test_vit"], tmp_path / "test_vit" / "model.safetensors")
+    with pytest.raises(EncoderError, match=r"several weights of test_vit there \(test_vit, test_vit.r160_in1k\)"):
+        new_network(SMALL, str(tmp_path))
+
+
 @torch.inference_mode()
 def test_an_earlier_training_goes_on_with_another_input_size(tmp_path: Path) -> None:
     old = new_network(SMALL).eval()

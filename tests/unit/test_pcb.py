@@ -88,6 +88,24 @@ def test_it_is_an_encoder(small: PCB, tmp_path: Path) -> None:
     assert rows.shape == (2, 48) == (2, encode.dim)
 
 
+@torch.inference_mode()
+def test_the_published_test_adds_the_mirror_image_first(small: PCB, tmp_path: Path) -> None:
+    """Section 1 of the published method: features of image + mirror, then each part's length 1, then joined."""
+    from reid.embedding import get_embeddings
+
+    save(small, tmp_path / "net.safetensors")
+    rng = np.random.default_rng(0)
+    crops = [rng.integers(0, 255, (96, 48, 3), dtype=np.uint8) for _ in range(5)]
+    pictures = torch.from_numpy(np.stack([crop[..., ::-1].transpose(2, 0, 1) for crop in crops])).float() / 255
+    added = small.features(pictures) + small.features(pictures.flip(3))  # (5, 6, 8)
+    expected = torch.cat([added[:, part] / added[:, part].norm(dim=1, keepdim=True) for part in range(6)], dim=1)
+    found = get_embeddings(crops, load_encoder("pcb", tmp_path / "net.safetensors"), batch=2, flip=True)
+    np.testing.assert_allclose(found, expected.numpy() / 6**0.5, atol=1e-5)
+    plain = get_embeddings(crops, load_encoder("pcb", tmp_path / "net.safetensors"), batch=2)
+    assert np.abs(found - plain).max() > 1e-3
+    assert load_encoder("pcb", tmp_path / "net.safetensors").mirrored([]).shape == (0, 48)
+
+
 def test_weights_of_another_architecture_are_refused(small: PCB, tmp_path: Path) -> None:
     dual = dual_backbone.DualBackboneNet(dual_backbone.Architecture("test_resnet", "test_vit", 64, 32, 8, 8))
     dual_backbone.save(dual, tmp_path / "dual.safetensors")

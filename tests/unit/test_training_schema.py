@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ from door import ROOT
 from pipeline.config import ConfigError
 from pipeline.training_command import plain, resumed_config
 from pipeline.training_schema import DUAL, load_training_config
+from reid.augment import NO_AUGMENTATION
+from reid.datasets import Picture
 from reid.dual_backbone import Architecture
 from reid.pcb import PcbArchitecture
+from reid.recipe import Losses, rate_factor
 
 
 def test_the_example_says_the_defaults() -> None:
@@ -30,6 +34,39 @@ def test_the_published_pcb() -> None:
     assert config.recipe.batch.people * config.recipe.batch.images == 32
     how = config.recipe.optimisation
     assert (how.lr, how.lr * how.heads_lr, how.step_epochs, config.recipe.epochs) == (0.01, 0.1, 40, 60)
+    assert config.init == "imagenet" and config.network.backbones == ("resnet50",)
+    seen = config.network.architecture()
+    assert (seen.height_px, seen.width_px, seen.parts, seen.part_dim, seen.embedding_dim) == (384, 192, 6, 256, 1536)
+    assert (how.name, how.weight_decay, how.schedule, how.warmup_epochs) == ("sgd", 5e-4, "step", 0)
+    assert [rate_factor(how, epoch, 60) for epoch in (0, 39.9, 40, 59.9)] == [1, 1, 0.1, 0.1]
+    # Only the six softmax heads, without smoothing; only the mirror and random erasing; the weights themselves.
+    assert config.recipe.losses == Losses(info_nce=0, triplet=0, identity=1, smoothing=0)
+    assert config.recipe.augmentation == replace(NO_AUGMENTATION, flip=0.5, erasing=0.5)
+    assert config.recipe.ema_decay == 0
+
+
+def test_the_published_optimiser_is_nesterovs() -> None:
+    """Momentum .9 with Nesterov's look ahead, a tenth of the heads' rate for the backbone, decay 5e-4 for all."""
+    torch = pytest.importorskip("torch")
+    from reid.datasets import ReidData
+    from reid.initial import new_network
+    from reid.training import _new_state
+
+    config = load_training_config(
+        ROOT / "configs" / "training.pcb.yaml",
+        overrides=["network.backbones=[test_resnet]", "network.height_px=96", "network.width_px=48"],
+    )
+    people = tuple(Picture(Path(f"{n}.jpg"), n // 2, 0) for n in range(8))
+    state = _new_state(new_network(config.network.architecture()), ReidData(Path(), "x", people), config.recipe, "cpu")
+    assert isinstance(state.optimizer, torch.optim.SGD) and state.moving is None
+    groups = state.optimizer.param_groups
+    assert [(g["momentum"], g["nesterov"], g["weight_decay"], g["top_lr"]) for g in groups] == [
+        (0.9, True, 5e-4, 0.01),
+        (0.9, True, 5e-4, 0.1),
+    ]
+    assert len(state.trainee.heads) == 6  # one softmax head for each part
+    sizes = {tuple(head.weight.shape) for head in state.trainee.heads}
+    assert sizes == {(4, 256)}
 
 
 def test_plain_values_make_the_same_configuration(tmp_path: Path) -> None:
