@@ -13,6 +13,8 @@ from st_model.faces import FACE, FACE_LIMIT, face_term
 from st_model.gallery import Crowd, Gallery, Identity, Stay
 from st_model.transitions import TableSettings, TransitionTables
 
+RETURN_DOUBT = 1.5
+BROKEN_S = 1.0
 NEGLIGIBLE = 14.0
 """Hypotheses this many nats below "new person" or below the best are left out (a millionth)."""
 
@@ -94,7 +96,8 @@ def transition_between(tables: TransitionTables, old: Stay, new: Stay, lift: flo
     if b is None:
         return -np.inf, delay
     log_r = _learnt_of(tables, old.camera, new.camera, np.array([b]), np.array([not old.closed]), new.crowd)
-    return float(log_r[0]) + lift * tables.log_lift(old.camera, new.camera), delay
+    doubt = RETURN_DOUBT if old.camera == new.camera and delay > BROKEN_S else 0.0
+    return float(log_r[0]) + lift * tables.log_lift(old.camera, new.camera) - doubt, delay
 
 
 def crowd_among(people: float, exits: float, in_view: int) -> Crowd:
@@ -275,6 +278,8 @@ def _look_up(
         if begin < end:
             here = order[begin:end]
             out[here] = _from_one(tables, name, stay, delay[here], in_view[here], settings)
+    returns = cameras == gallery.index_of(stay.camera)
+    out[returns & (delay > BROKEN_S)] -= RETURN_DOUBT
     return out
 
 

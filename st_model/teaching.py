@@ -120,6 +120,8 @@ class Teacher:
         begin, end = int(index[0]), int(index[-1]) + 1  # mostly without a gap: no need to copy all vectors
         rows = self._vectors[begin:end] if end - begin == len(index) else self._vectors[index]
         odds = c.g0 * (rows @ own).astype(np.float64) + c.b0 - np.log(len(index))
+        returns = np.array([self.stays[n].camera == stay.camera for n in index]) & (delay[index] > BROKEN_S)
+        odds -= RETURN_DOUBT * returns
         weights = last_exit_weights(odds, last[index])
         best = int(np.argmax(weights))
         old = self.stays[index[best]]
