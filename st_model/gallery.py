@@ -99,6 +99,8 @@ class Gallery:
         self.basis = basis
         self.most, self.per_camera = most, per_camera
         self.identities: dict[int, Identity] = {}
+        self.guests: set[int] = set()
+        """People last seen in another area (`st_model.exits`): candidates like any other."""
         self.cameras: list[str] = []
         self._camera_index: dict[str, int] = {}
         self._slot: dict[int, int] = {}
@@ -199,6 +201,12 @@ class Gallery:
         if len(here) > self.per_camera:
             kept.remove(here[0])
         identity.prototypes = kept[-self.most :]
+        self.touch(identity.global_id)
+
+    def put(self, identity: Identity) -> None:
+        """Take in a person as they are, stays in order of entry; the id must be unknown here."""
+        self.identities[identity.global_id] = identity
+        self._slot[identity.global_id] = self._new_slot(len(identity.stays[0].embedding))
         self.touch(identity.global_id)
 
     def join(self, global_id: int, into_id: int) -> None:

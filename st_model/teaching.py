@@ -84,6 +84,11 @@ class Teacher:
         self._remember(stay, own, root)
         return increments
 
+    def remember(self, stay: Stay, basis: Basis) -> None:
+        """Take in a stay of another area, once: it may be where somebody came from. It teaches nothing itself."""
+        if not any(s.key == stay.key and s.entered_s == stay.entered_s for s in reversed(self.stays)):
+            self._remember(stay, basis.vector(stay.camera, stay.embedding), self.closed_stays)
+
     def change_basis(self, basis: Basis) -> None:
         """Compare in another basis from now on."""
         if self.stays:
