@@ -252,6 +252,7 @@ class MatchingArea:
         before_s, self.listening = self.listening.until_s, Listening(self.matcher)
         former, self.crossings = self.crossings, self._crossings({})
         self.crossings.begin_anew(former, before_s)
+        self.neighbours.begin_anew()
         self._ended_s = math.inf
         self._forgotten |= self.workers.keys()
         self.workers.clear()

@@ -133,6 +133,12 @@ class Neighbours:
                 bound_s = min(bound_s, heard.mark.until_s + LAG_S)
         return bound_s
 
+    def begin_anew(self) -> None:
+        """Another recording begins: areas that had ended are waited for as if they had never been heard."""
+        for area, heard in self._heard.items():
+            if heard.mark is not None and heard.mark.state == "ended":
+                self._heard[area] = _Heard(None, time.monotonic())
+
     def ended(self) -> bool:
         """Whether nothing is to come from any of them: recordings are over, or the area is silent."""
         now_s = time.monotonic()
