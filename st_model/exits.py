@@ -16,7 +16,7 @@ and only the holder announces the next exit, whose number is one higher.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -125,6 +125,7 @@ class Crossings:
     state          of its matcher; guests are put into its gallery and taken out of it
     known          as it was saved
     lost           global id -> exit that another area has claimed, though its word of it does not count yet
+    weight         of a guest who left a camera: which share of them comes here
     most           guests that are kept; the oldest go first
     horizon_s      guests who left longer ago are let go: no table reaches that far
     passes_on      tell others who claimed whom we had announced: not all of them hear of each other
@@ -138,6 +139,7 @@ class Crossings:
         known: Mapping[int, Known] | None = None,
         lost: Mapping[int, int] | None = None,
         *,
+        weight: Callable[[str], float] = lambda camera: 1.0,
         most: int = 2000,
         horizon_s: float = 4000.0,
         passes_on: bool = False,
@@ -147,11 +149,12 @@ class Crossings:
         self.known: dict[int, Known] = dict(known or {})
         self._saved = dict(self.known)
         self._announced: set[int] = set()
-        self._lost = dict(lost or {})
+        self._lost, self._weight = dict(lost or {}), weight
         self.said = Said()
         state.gallery.guests = {g for g, k in self.known.items() if not k.held and k.area != area}
         for global_id in self._lost:
             self.drop(global_id)
+        self._weigh()
 
     @property
     def guests(self) -> set[int]:
@@ -207,6 +210,16 @@ class Crossings:
         self.known[global_id] = known
         self.said.holders[global_id] = f"{known.number}:{escaped(self.area) if known.held else ''}"
         self.guests.discard(global_id)
+        if global_id in self.state.gallery.identities:
+            self.state.gallery.weigh(global_id, 1.0)
+
+    def _weigh(self) -> None:
+        gallery, shares = self.state.gallery, dict[str, float]()
+        for global_id in self.guests:
+            camera = gallery.cameras[gallery.camera[gallery.slot(global_id)]]
+            if camera not in shares:
+                shares[camera] = self._weight(camera)
+            gallery.weigh(global_id, shares[camera])
 
     def begin_anew(self, former: Crossings, at_s: float) -> None:
         """Another recording begins: nobody is known, and others need not look for whom we announced before."""
@@ -246,6 +259,7 @@ class Crossings:
         gallery.put(person)
         self.known[global_id] = Known(number, area, False)
         self.guests.add(global_id)
+        gallery.weigh(global_id, self._weight(last.camera))
         self.state.changed.add(global_id)  # may be somebody whom two areas have seen at once
         # Every exit is a candidate for what teaches, whoever is given the id: as if both areas were one.
         if last.camera not in self.cameras:
@@ -269,6 +283,7 @@ class Crossings:
         oldest = guests[np.argsort(last_s, kind="stable")][: max(0, len(guests) - self.most)]
         for global_id in {*oldest.tolist(), *guests[last_s < now_s - self.horizon_s].tolist()}:
             self.drop(global_id)
+        self._weigh()
 
     # ------------------------------------------------------------------------------------------------- storing
 

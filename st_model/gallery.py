@@ -113,6 +113,7 @@ class Gallery:
         self._camera = np.zeros(0, np.int32)
         self._in_view = np.zeros(0, np.bool_)
         self._gain = np.zeros(0)
+        self._weight = np.zeros(0)
 
     def __len__(self) -> int:
         return len(self.identities)
@@ -151,6 +152,20 @@ class Gallery:
     def gain(self) -> NDArray[np.float64]:
         """(slots,) `gain_of` the prototypes of each identity."""
         return self._gain[: self._used]
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """(slots,) how much each identity counts among those who may be about: 1, or less for a guest; 0 = empty."""
+        return self._weight[: self._used]
+
+    @property
+    def people(self) -> float:
+        """How many identities there are, guests by their weight."""
+        return float(self.weight.sum())
+
+    def weigh(self, global_id: int, weight: float) -> None:
+        """Let an identity count by so much, in [0, 1]."""
+        self._weight[self._slot[global_id]] = weight
 
     def camera_index(self, camera: str) -> int:
         """Index of a camera, given on first sight."""
@@ -222,7 +237,7 @@ class Gallery:
         slot = self._slot.pop(global_id)
         del self.identities[global_id]
         self._ids[slot] = 0
-        self._vectors[slot] = 0.0
+        self._vectors[slot] = self._weight[slot] = 0.0
         self._free.append(slot)
 
     def touch(self, global_id: int) -> None:
@@ -285,17 +300,19 @@ class Gallery:
 
     def _new_slot(self, dim: int) -> int:
         if self._free:
+            self._weight[self._free[-1]] = 1.0
             return self._free.pop()
         if self._used == len(self._ids):
             size = max(64, 2 * self._used)
             vectors = np.zeros((size, dim), np.float32)
             vectors[: self._used] = self._vectors[: self._used] if self._used else 0.0
             self._vectors = vectors
-            for name in ("_ids", "_last_s", "_entered_s", "_camera", "_in_view", "_gain"):
+            for name in ("_ids", "_last_s", "_entered_s", "_camera", "_in_view", "_gain", "_weight"):
                 old = getattr(self, name)
                 new = np.zeros(size, old.dtype)
                 new[: self._used] = old[: self._used]
                 setattr(self, name, new)
+        self._weight[self._used] = 1.0
         self._used += 1
         return self._used - 1
 
@@ -321,6 +338,7 @@ class Gallery:
             for _ in range(saved["used"]):
                 gallery._new_slot(len(stays[0].embedding))
         gallery._free = list(saved["free"])
+        gallery._weight[gallery._free] = 0.0
         for global_id, slot, own, prototypes in saved["identities"]:
             gallery.identities[global_id] = Identity(global_id, [stays[n] for n in own], [stays[n] for n in prototypes])
             gallery._slot[global_id] = slot

@@ -70,7 +70,7 @@ class MatchSettings:
             raise ValueError("new_share must lie in (0, 1), merge_at in (0, 1], margin in [0, 1)")
 
 
-def caution_among(people: int, settings: MatchSettings) -> float:
+def caution_among(people: float, settings: MatchSettings) -> float:
     """Nats that speak for a new person beyond the evidence: a false merge costs more than a second id."""
     return settings.caution * min(1.0, float(np.log(max(people, 1)) / np.log(MANY))) ** 2
 
@@ -111,21 +111,22 @@ def crowding(
     r compares with delays spread evenly over the horizon. Where many people are about (or a recording has just begun)
     everybody's delay fits, and r of one must be compared with that of the others.
     """
-    people = len(gallery)
+    people, weight = gallery.people, gallery.weight
     if people < 2:
         return 0.0
     axes = tables.settings
     alive = gallery.ids > 0
     expired = alive & ((entered_s - gallery.last_s - axes.origin_s) / axes.bin_s >= axes.bins)
-    rest, rest_expired = people, int(np.count_nonzero(expired))
+    rest, rest_expired = people, float(weight[expired].sum())
     total, largest = 0.0, 0.0
     for name in tables.sources(camera):  # of everybody else only the horizon matters
         index = np.flatnonzero(alive & (gallery.camera == gallery.camera_index(name)))
         if len(index):
             log_r = _look_up(tables, gallery, camera, index, entered_s - gallery.last_s[index], settings)
-            r = np.exp(log_r)
+            r = weight[index] * np.exp(log_r)
             total, largest = total + float(r.sum()), max(largest, float(r.max()))
-            rest, rest_expired = rest - len(index), rest_expired - int(np.count_nonzero(expired[index]))
+            rest -= float(weight[index].sum())
+            rest_expired -= float(weight[index[expired[index]]].sum())
     faded = float(np.exp(-settings.revival))
     total += (rest - rest_expired) + rest_expired * faded
     largest = max(largest, 1.0 if rest > rest_expired else 0.0, faded if rest_expired else 0.0)
@@ -136,8 +137,8 @@ def crowding(
 def about(gallery: Gallery, entered_s: float, tables: TransitionTables, settings: MatchSettings) -> float:
     """How many identities may be about: who left longer ago than the tables reach counts exp(-revival)."""
     gone = entered_s - tables.settings.horizon_s
-    expired = int(np.count_nonzero((gallery.ids > 0) & (gallery.last_s < gone)))
-    return len(gallery) - expired * (1.0 - float(np.exp(-settings.revival)))
+    expired = float(gallery.weight[(gallery.ids > 0) & (gallery.last_s < gone)].sum())
+    return gallery.people - expired * (1.0 - float(np.exp(-settings.revival)))
 
 
 def twice(a: Stay, b: Stay, tolerance_s: float) -> bool:
@@ -166,7 +167,7 @@ def hypotheses(
     c = gallery.basis.calibration
     vector = gallery.vector(stay)
     own = stay.global_id
-    log_new = float(np.log(new_share)) + caution_among(len(gallery), settings)
+    log_new = float(np.log(new_share)) + caution_among(gallery.people, settings)
     count = len(gallery) - (1 if own and len(gallery.identities[own].stays) == 1 else 0)
     log_prior = float(np.log1p(-new_share)) - float(np.log(max(about(gallery, stay.entered_s, tables, settings), 1.0)))
     if count <= 0:

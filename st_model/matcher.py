@@ -51,7 +51,7 @@ def apply(
     """
     if decision.global_id == NEW:
         raise ValueError(f"decision about {decision.key} has no id yet")
-    people = len(state.gallery)
+    people = state.gallery.people
     stay = state.stays.get(sighting.key)
     if stay is None:
         stay = state.stays[sighting.key] = stay_after(state, sighting)

@@ -31,7 +31,7 @@ def find_splits(
         if len(identity.prototypes) < LEAST_STAYS:
             continue
         share = new_share(identity.stays[0].camera, settings)
-        prior = float(np.log1p(-share) - np.log(share) - np.log(max(len(gallery) - 1, 1)))
+        prior = float(np.log1p(-share) - np.log(share) - np.log(max(gallery.people - 1, 1)))
         worst: tuple[float, Stay] | None = None
         for stay in identity.prototypes:
             cosine = float(gallery.vector_of(identity, without=stay) @ gallery.vector(stay))

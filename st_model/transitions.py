@@ -6,7 +6,7 @@ in any order, from any number of workers, after any restart. Everything smoothed
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -215,6 +215,31 @@ class TransitionTables:
         """log of how much more often this pair of cameras follows each other than by chance; 0 for an unseen pair."""
         if (from_camera, to_camera) not in self._counts:
             return 0.0
+        left, entered, total = self._all()
+        if total <= 0.0:
+            return 0.0
+        expected = left.get(from_camera, 0.0) * entered.get(to_camera, 0.0) / total
+        k = self.settings.pair_evidence
+        return float(np.log((self.evidence(from_camera, to_camera) + k) / (expected + k)))
+
+    def share_into(self, from_camera: str, cameras: Collection[str], before: float) -> float:
+        """Which share of those who leave a camera are seen next in one of `cameras`; `before` as long as nothing is
+        known.
+
+        >>> tables = TransitionTables(TableSettings(horizon_s=100.0))
+        >>> tables.share_into("a", {"b"}, 0.5)
+        0.5
+        >>> tables.add([Increment("a", "c", 0, 20, ONE)] * 60)
+        >>> tables.share_into("a", {"b"}, 0.5)
+        0.125
+        """
+        left, _, _ = self._all()
+        here = sum(self.evidence(from_camera, to) for to in cameras if (from_camera, to) in self._counts)
+        k = self.settings.pair_evidence
+        return float((here + before * k) / (left.get(from_camera, 0.0) + k))
+
+    def _all(self) -> tuple[dict[str, float], dict[str, float], float]:
+        """(observations out of each camera, into each camera, of all pairs)"""
         if self._totals is None:
             left: dict[str, float] = {}
             entered: dict[str, float] = {}
@@ -223,12 +248,7 @@ class TransitionTables:
                 left[a] = left.get(a, 0.0) + n
                 entered[b] = entered.get(b, 0.0) + n
             self._totals = (left, entered, sum(left.values()))
-        left, entered, total = self._totals
-        if total <= 0.0:
-            return 0.0
-        expected = left.get(from_camera, 0.0) * entered.get(to_camera, 0.0) / total
-        k = self.settings.pair_evidence
-        return float(np.log((self.evidence(from_camera, to_camera) + k) / (expected + k)))
+        return self._totals
 
     def items(self) -> Iterator[Increment]:
         """All counts as increments, sorted: adding them to empty tables of the same axes gives the same tables."""

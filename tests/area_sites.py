@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.config import Camera, Config, load_match_config
 from pipeline.match import match
 from pipeline.messages import Mark, WorkerSaid, packed_said, unpacked_decision
@@ -80,3 +82,19 @@ def matched(url: str, site: str, rows: Sequence[Sighting], area_of: Mapping[str,
         return Matched(read_ids(store, config), counts, config)
     finally:
         store.close()
+
+
+def walk(people: int, cameras: str, gap_s: float = 20.0, dim: int = 64, apart_s: float = 40.0) -> list[Sighting]:
+    """Everybody walks through all cameras, one after the other; track = 100 x person + visit. In order of time."""
+    rows = []
+    for person in range(people):
+        rng = np.random.default_rng(person)
+        look = rng.standard_normal(dim)
+        t = apart_s * person
+        for visit, camera in enumerate(cameras):
+            vector = look + 0.1 * rng.standard_normal(dim)
+            vector = (vector / np.linalg.norm(vector)).astype(np.float32)
+            for closed, last_s in ((False, t + 1.5), (True, t + 6.0)):
+                rows.append(Sighting(camera, 100 * person + visit, t, last_s, last_s, closed, vector, 4))
+            t += 6.0 + gap_s
+    return sorted(rows, key=lambda row: (row.emitted_s, row.camera))
