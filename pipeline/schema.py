@@ -272,6 +272,16 @@ class Config(MatchConfig):
             seen.add(camera.name.lower())
         return cameras
 
+    @model_validator(mode="after")
+    def _neighbours_are_areas(self) -> Config:
+        areas = sorted({camera.area for camera in self.cameras})
+        for area, others in (self.streams.neighbours or {}).items():
+            if unknown := [name for name in (area, *others) if name not in areas]:
+                raise ValueError(
+                    f"streams.neighbours: no camera is in area {unknown[0]!r}; the areas are {', '.join(areas)}"
+                )
+        return self
+
     @property
     def site_name(self) -> str:
         """The site's name; without one, the same cameras over the same sources are the same site.

@@ -6,8 +6,10 @@ import base64
 import itertools
 import json
 
+import jsonschema
 import pytest
 from area_sites import area_config, matched, opened, read_ids, say, walk
+from door import ROOT
 from redis_servers import running
 from site_players import renamed
 
@@ -44,6 +46,13 @@ def test_everybody_keeps_their_id_through_three_areas_and_back(url):
     done = matched(url, next(SITES), rows, AREAS)
     people = ids_of_people(done.ids)
     assert all(len(ids) == 1 for ids in people.values()) and len(set.union(*people.values())) == 12
+    schema = jsonschema.Draft202012Validator(json.loads((ROOT / "schemas" / "exit.json").read_text()))
+    store = opened(done.config)
+    said = [e for area in ("hall", "yard", "roof") for _, e in store.client.xrange(store.keys.of(f"exits:{area}"))]
+    store.close()
+    assert {fields[b"k"] for fields in said} >= {b"exit", b"taken", b"learnt"}
+    for fields in said:
+        schema.validate(json.loads(fields[b"m"]))
     claims = [done.counts[area]["claims"] for area in ("hall", "yard", "roof")]
     assert sum(claims) >= 12 * 5, "everybody but the first stay of each"
 
