@@ -2,8 +2,8 @@
 
 Sharding: an area (`area` of a camera) is what is matched together, with a gallery, a Stream and an active matcher of
 its own; a sighting goes to the area of its own camera, the destination of the transition. Shared by all areas: the
-transition tables (counts only add), the counter of ids (nobody gets the same one), Streams' bounds. Not shared: the
-gallery. Who walks from one area to another is a new person there; so draw areas where hardly anybody does.
+transition tables (counts only add), the counter of ids (nobody gets the same one), Streams' bounds, and exits: who has
+left an area is a guest in the galleries of the others, until one claims them (`st_model.exits`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipeline.metrics import Metrics, open_metrics
 from pipeline.runner import RunError
 from pipeline.site_store import open_store
 from pipeline.worker import stream_of
-from st_model.site_stream import Fenced, SiteStream, StateLost
+from st_model.site_stream import ClaimsLost, Fenced, SiteStream, StateLost
 from st_model.store_errors import StoreError, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ class _Area:
     alarms: dict[str, str] = field(default_factory=dict)
     looked_s: float = 0.0
     seen_going: bool = False
+    lost: dict[int, int] = field(default_factory=dict)
+    claims_lost: int = 0
 
     @property
     def stuck(self) -> bool:
@@ -129,7 +131,8 @@ def match(
             while thread.is_alive():
                 thread.join(0.2)
         facts = _facts(served)
-    return {"who": who, **facts, "counts": {area.stream.area: area.counts for area in served}}
+    counts = {area.stream.area: {**area.counts, "claims_lost": area.claims_lost} for area in served}
+    return {"who": who, **facts, "counts": counts}
 
 
 def _forwarder(config: Config, area: _Area) -> Forwarder:
@@ -157,7 +160,7 @@ def _serve(
                     area.seen_going = area.seen_going or not ended
                     stop.wait(min(0.2, area.stream.lease_s / 4))
                     continue
-                area.active = MatchingArea(config, area.stream, fence)
+                area.active = MatchingArea(config, area.stream, fence, area.lost)
                 log.info("area %s: active, from turn %d on", area.stream.area, area.active.turn)
             if _turn(area, metrics, stop) and until_ended:
                 break
@@ -165,6 +168,12 @@ def _serve(
             _back(area)
         except Fenced:
             log.warning("area %s: another matcher is active; standing by", area.stream.area)
+            area.active = None
+        except ClaimsLost as error:
+            log.info("%s: forgetting them and deciding again", error)
+            area.lost |= error.lost
+            area.claims_lost += len(error.lost)
+            metrics.claims_lost(len(error.lost))
             area.active = None
         except StateLost as error:
             log.warning("%s: loading what it has", error)
@@ -195,6 +204,7 @@ def _turn(area: _Area, metrics: Metrics, stop: threading.Event) -> bool:
     if turn is not None:
         version, held = active.stream.store_turn(active.fence, turn)
         active.stored(turn, version)
+        area.lost = {}
         if held != active.holds:
             raise StateLost(f"area {area.stream.area!r}: {held} entries are held, {active.holds} are known")
         metrics.turn(active.tally, turn, time.monotonic() - decided_s)
@@ -241,7 +251,9 @@ class _Leases:
 def _facts(areas: Sequence[_Area]) -> dict[str, Any]:
     return {
         "areas": {
-            area.stream.area: {"active": False} if area.active is None else {"active": True, **area.active.facts()}
+            area.stream.area: {"active": False}
+            if area.active is None
+            else {"active": True, **area.active.facts(), "claims_lost": area.claims_lost}
             for area in areas
         },
         "alarm": sum(len(area.alarms) for area in areas),

@@ -65,6 +65,8 @@ class Metrics:
         self._sightings = counter("sightings_heard", "sightings that came to the matcher")
         self._refused = counter("messages_refused", "messages and sightings that could not be used")
         self._links = counter("table_updates", "transitions added to the tables (or taken back)")
+        self._exits = counter("exits", "people who left an area and were announced to others")
+        self._claims = counter("claims", "exits claimed before somebody was given the id again", ("result",))
         self._redis = counter("redis_errors", "calls of Redis that failed")
         self._alarms = counter("drift_alarms", "alarms raised for a pair of cameras")
         registry.register(self)
@@ -88,6 +90,11 @@ class Metrics:
         if self._registry is not None:
             self._redis.inc()
 
+    def claims_lost(self, n: int) -> None:
+        """So many people turned out to be with another area."""
+        if self._registry is not None:
+            self._claims.labels("lost").inc(n)
+
     def outcome(self, outcome: Any) -> None:
         """What a matcher said."""
         if self._registry is None:
@@ -110,6 +117,8 @@ class Metrics:
         self._entries.observe(len(turn.entries))
         self._sightings.inc(tally.sightings)
         self._refused.inc(tally.refused)
+        self._exits.inc(tally.exits)
+        self._claims.labels("won").inc(tally.claims)
 
     def collect(self) -> Iterator[Any]:
         """Called by prometheus-client: what the process knows at this moment."""
@@ -158,6 +167,7 @@ class Metrics:
         for name, what, key in (
             ("active", "1 where this matcher decides, 0 where it stands by", "active"),
             ("gallery_size", "persons that are remembered", "people"),
+            ("guests", "persons among them who were last seen in another area", "guests"),
             ("open_stays", "stays that are not over", "open_stays"),
             ("sightings_waiting", "sightings that wait for their window", "waiting"),
             ("sightings_late", "sightings that came after their window", "late"),

@@ -163,6 +163,9 @@ class Streams(_Section):
     patience_s      how long a matcher waits for a camera that says nothing at all
     lease_s         after how long a silent matcher is taken for dead
     settle_s        how long a worker that ends waits for the last decisions
+    neighbours      area -> areas between which people may walk, either way; not given: all of them; `{}`: none
+    most_guests     people last seen in other areas that an area remembers; the oldest are let go first
+    most_exits      exits that are kept until the other areas have read them
     """
 
     most_sightings: int = Field(default=100_000, ge=10)
@@ -170,6 +173,9 @@ class Streams(_Section):
     patience_s: float = Field(default=30.0, gt=0)
     lease_s: float = Field(default=5.0, ge=0.5, le=60)
     settle_s: float = Field(default=20.0, ge=0)
+    neighbours: dict[str, tuple[str, ...]] | None = None
+    most_guests: int = Field(default=2000, ge=1)
+    most_exits: int = Field(default=5000, ge=10)
 
 
 class Metrics(_Section):
@@ -265,6 +271,16 @@ class Config(MatchConfig):
                 raise ValueError(f"two cameras are called {camera.name!r}; every camera needs a name of its own")
             seen.add(camera.name.lower())
         return cameras
+
+    @model_validator(mode="after")
+    def _neighbours_are_areas(self) -> Config:
+        areas = sorted({camera.area for camera in self.cameras})
+        for area, others in (self.streams.neighbours or {}).items():
+            if unknown := [name for name in (area, *others) if name not in areas]:
+                raise ValueError(
+                    f"streams.neighbours: no camera is in area {unknown[0]!r}; the areas are {', '.join(areas)}"
+                )
+        return self
 
     @property
     def site_name(self) -> str:

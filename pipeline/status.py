@@ -11,6 +11,7 @@ from pipeline.messages import MessageError, unpacked_member
 from pipeline.worker import stream_of
 from st_model.store import Store
 
+_SHOWN = ("people", "guests", "open_stays", "waiting", "late", "until_s", "alarms")
 SILENT_S = 5.0
 """A member that said nothing for so long is shown as silent: killed, hung, or cut off."""
 
@@ -51,7 +52,7 @@ def _matching(members: Mapping[str, Mapping[str, Any]], area: str) -> dict[str, 
     for facts in members.values():
         mine = facts.get("areas", {}).get(area, {})
         if mine.get("active"):
-            return {key: mine.get(key) for key in ("people", "open_stays", "waiting", "late", "until_s", "alarms")}
+            return {key: mine.get(key) for key in _SHOWN}
     return {}
 
 
@@ -87,9 +88,11 @@ def status_table(status: Mapping[str, Any]) -> Any:
     from rich.table import Table
 
     now_s = status["time_s"]
-    areas = Table("area", "matcher", "persons", "open stays", "waiting", "late", "decided until", title=status["site"])
+    areas = Table(
+        "area", "matcher", "persons", "guests", "open stays", "waiting", "late", "decided until", title=status["site"]
+    )
     for name, row in status["areas"].items():
-        numbers = [_shown(row.get(key)) for key in ("people", "open_stays", "sightings", "late")]
+        numbers = [_shown(row.get(key)) for key in ("people", "guests", "open_stays", "sightings", "late")]
         areas.add_row(name, row["matcher"] or "nobody", *numbers, _ago(row.get("until_s"), now_s))
     members = Table("process", "role", "host", "said", "frames", "on disk", "clock")
     for name, facts in status["members"].items():

@@ -229,6 +229,8 @@ def stream_of(store: Store, config: Config, area: str, who: str) -> SiteStream:
         most_sightings=bounds.most_sightings,
         most_decisions=bounds.most_decisions,
         lease_s=bounds.lease_s,
+        most_exits=bounds.most_exits,
+        exit_s=config.match.memory_s,
     )
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from st_model.exits import KNOWN_AS
 from st_model.ledger import StayKey
 from st_model.live_state import StateKeeper
 from st_model.matcher import MatchSettings, OnlineMatcher
@@ -50,12 +51,15 @@ def erase_people(
             )
         names = sorted(client.scan_iter(match=_pattern(store, ""), count=1000))
         kinds = {name: client.type(name) for name in names}
-        for name in (n for n in names if kinds[n] == b"hash" and _short(store, n).startswith(("match:", "state"))):
+        states = [n for n in names if kinds[n] == b"hash" and _short(store, n).startswith(("match:", "state"))]
+        for name in states:  # what one area knows to be theirs, another may keep under an id they had before a split
+            known |= _stays_of(client.hvals(name), people)
+        for name in states:
             entries = {k.decode(): v for k, v in client.hgetall(name).items()}
-            known |= _stays_of(entries.values(), people)
             changed += _write(client, name, *_without(entries, people, known, sought, axes))
         for name in (n for n in names if kinds[n] == b"stream"):
             changed += _rebuild(client, name, lambda row: scrubbed(row, people, known, sought))
+        changed += int(client.delete(*(store.keys.of(f"{KNOWN_AS}{person}") for person in people))) if people else 0
     store.compact()
     return changed
 
@@ -78,11 +82,13 @@ def _without(
         matcher = OnlineMatcher(MatchSettings(), lambda: 0, TransitionTables(axes), state=state)
         for person in sorted(people):
             matcher.forget(person)
+        state.teacher.forget(stays)
         for key in stays & state.stays.keys():
             del state.stays[key]
         state.changed -= people
         change = keeper.change(state, position)
-        return dict(change.changed), list(change.removed)
+        exits = [name for name in (f"{KNOWN_AS}{person}" for person in sorted(people)) if name in entries]
+        return dict(change.changed), [*change.removed, *exits]
     gone = [
         name
         for name, value in entries.items()

@@ -114,6 +114,8 @@ class Gallery:
         self.basis = basis
         self.most, self.per_camera = most, per_camera
         self.identities: dict[int, Identity] = {}
+        self.guests: set[int] = set()
+        """People last seen in another area (`st_model.exits`): candidates like any other."""
         self.cameras: list[str] = []
         self._camera_index: dict[str, int] = {}
         self._slot: dict[int, int] = {}
@@ -129,6 +131,7 @@ class Gallery:
         self._largest_gain: float | None = None
         self._slots_in: dict[int, list[int]] = {}
         self._slot_arrays: dict[int, NDArray[np.int64]] = {}
+        self._weight = np.zeros(0)
 
     def __len__(self) -> int:
         return len(self.identities)
@@ -183,6 +186,20 @@ class Gallery:
             self._slot_arrays[index] = np.array(self._slots_in[index], np.int64)
             self._slot_arrays[index].setflags(write=False)
         return self._slot_arrays[index]
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """(slots,) how much each identity counts among those who may be about: 1, or less for a guest; 0 = empty."""
+        return self._weight[: self._used]
+
+    @property
+    def people(self) -> float:
+        """How many identities there are, guests by their weight."""
+        return float(self.weight.sum())
+
+    def weigh(self, global_id: int, weight: float) -> None:
+        """Let an identity count by so much, in [0, 1]."""
+        self._weight[self._slot[global_id]] = weight
 
     def camera_index(self, camera: str) -> int:
         """Index of a camera, given on first sight."""
@@ -239,6 +256,12 @@ class Gallery:
         identity.prototypes = kept[-self.most :]
         self.touch(identity.global_id)
 
+    def put(self, identity: Identity) -> None:
+        """Take in a person as they are, stays in order of entry; the id must be unknown here."""
+        self.identities[identity.global_id] = identity
+        self._slot[identity.global_id] = self._new_slot(len(identity.stays[0].embedding))
+        self.touch(identity.global_id)
+
     def join(self, global_id: int, into_id: int) -> None:
         """Give all stays of one identity to another."""
         for stay in list(self.identities[global_id].stays):
@@ -253,7 +276,7 @@ class Gallery:
         del self.identities[global_id]
         self._place(slot, None)
         self._ids[slot] = 0
-        self._vectors[slot], self._gain[slot] = 0.0, 0.0
+        self._vectors[slot], self._gain[slot], self._weight[slot] = 0.0, 0.0, 0.0
         self._free.append(slot)
 
     def touch(self, global_id: int) -> None:
@@ -343,17 +366,19 @@ class Gallery:
 
     def _new_slot(self, dim: int) -> int:
         if self._free:
+            self._weight[self._free[-1]] = 1.0
             return self._free.pop()
         if self._used == len(self._ids):
             size = max(64, 2 * self._used)
             vectors = np.zeros((size, dim), np.float32)
             vectors[: self._used] = self._vectors[: self._used] if self._used else 0.0
             self._vectors = vectors
-            for name in ("_ids", "_last_s", "_entered_s", "_camera", "_in_view", "_gain"):
+            for name in ("_ids", "_last_s", "_entered_s", "_camera", "_in_view", "_gain", "_weight"):
                 old = getattr(self, name)
                 new = np.zeros(size, old.dtype)
                 new[: self._used] = old[: self._used]
                 setattr(self, name, new)
+        self._weight[self._used] = 1.0
         self._used += 1
         return self._used - 1
 
@@ -379,6 +404,7 @@ class Gallery:
             for _ in range(saved["used"]):
                 gallery._new_slot(len(stays[0].embedding))
         gallery._free = list(saved["free"])
+        gallery._weight[gallery._free] = 0.0
         for global_id, slot, own, prototypes in saved["identities"]:
             gallery.identities[global_id] = Identity(global_id, [stays[n] for n in own], [stays[n] for n in prototypes])
             gallery._slot[global_id] = slot

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from st_model.appearance import return_doubt
 from st_model.calibration import DEFAULTS, Calibration
 from st_model.faces import FACE, FACE_LIMIT, face_term
 from st_model.gallery import Crowd, Gallery, Identity, Stay
 from st_model.transitions import TableSettings, TransitionTables
 
-RETURN_DOUBT = 1.5
-BROKEN_S = 1.0
 NEGLIGIBLE = 14.0
 """Hypotheses this many nats below "new person" or below the best are left out (a millionth)."""
 
@@ -96,8 +95,8 @@ def transition_between(tables: TransitionTables, old: Stay, new: Stay, lift: flo
     if b is None:
         return -np.inf, delay
     log_r = _learnt_of(tables, old.camera, new.camera, np.array([b]), np.array([not old.closed]), new.crowd)
-    doubt = RETURN_DOUBT if old.camera == new.camera and delay > BROKEN_S else 0.0
-    return float(log_r[0]) + lift * tables.log_lift(old.camera, new.camera) - doubt, delay
+    log_r -= return_doubt(np.array([old.camera == new.camera]), np.array([delay]))
+    return float(log_r[0]) + lift * tables.log_lift(old.camera, new.camera), delay
 
 
 def crowd_among(people: float, exits: float, in_view: int) -> Crowd:
@@ -143,14 +142,17 @@ def abouts(
     if not entered_s:
         return []
     gone = np.subtract(entered_s, tables.settings.horizon_s)
-    alive = gallery.ids > 0
-    long_gone = alive & (gallery.last_s < gone.min())
-    expired = np.full(len(gone), np.count_nonzero(long_gone))
+    weight, last_s = gallery.weight, gallery.last_s
+    long_gone = last_s < gone.min()
+    expired = np.full(len(gone), float(weight[long_gone].sum()))
     if gone.max() > gone.min():
-        between = np.sort(gallery.last_s[alive & ~long_gone & (gallery.last_s < gone.max())])
-        expired += np.searchsorted(between, gone, side="left")
+        between = np.flatnonzero(~long_gone & (last_s < gone.max()))
+        between = between[np.argsort(last_s[between], kind="stable")]
+        up_to = np.concatenate([[0.0], np.cumsum(weight[between])])
+        expired += up_to[np.searchsorted(last_s[between], gone, side="left")]
     faded = 1.0 - float(np.exp(-settings.revival))
-    return [len(gallery) - n * faded for n in expired.tolist()]
+    people = gallery.people
+    return [people - n * faded for n in expired.tolist()]
 
 
 def twice(a: Stay, b: Stay, tolerance_s: float) -> bool:
@@ -278,9 +280,7 @@ def _look_up(
         if begin < end:
             here = order[begin:end]
             out[here] = _from_one(tables, name, stay, delay[here], in_view[here], settings)
-    returns = cameras == gallery.index_of(stay.camera)
-    out[returns & (delay > BROKEN_S)] -= RETURN_DOUBT
-    return out
+    return out - return_doubt(cameras == gallery.index_of(stay.camera), delay)
 
 
 def _from_one(

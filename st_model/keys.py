@@ -20,6 +20,9 @@ them decides the slot, so a site lies in one slot (and its scripts and transacti
 | `match:AREA`           | hash   | retention, rolling    | state of an area's live matcher (personal)                 |
 | `lease:AREA`           | string | seconds               | which matcher is active                                    |
 | `fence:AREA`           | string | for ever              | risen by every take-over: who has an older one is refused  |
+| `exits:AREA`           | stream | bounded; memory_s     | who left an area, and who was claimed (personal)           |
+| `exit:GLOBAL_ID`       | string | 2 x memory_s, rolling | NUMBER:AREA holds the person, NUMBER: nobody (last exit)   |
+| `mark:AREA`            | stream | one entry; retention  | how far an area has come, for the others                   |
 | `progress:AREA`        | hash   | retention, rolling    | worker -> number of its last message that was decided      |
 | `sent:AREA:WORKER:...` | string | retention, rolling    | number of the last message taken of a worker's session     |
 | `forwarded:AREA`       | string | retention, rolling    | last entry of `events` that was forwarded (MQTT)           |

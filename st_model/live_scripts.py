@@ -48,12 +48,16 @@ return 0
 TURN = (
     COMMON
     + """
--- KEYS: schema, axes, version, index, fence, lease, state, sightings, decisions, events, progress; then counts hashes
+-- KEYS: schema, axes, version, index, fence, lease, state, sightings, decisions, events, progress, mark, exits; then a
+-- holder per person, counts hashes
 -- ARGV, read one after the other: schema; bin_s, origin_s, bins, epoch_s, one; fence; who; lease in ms; number of the
--- turn; lifetime_s; length of the key prefix before FROM:TO:EPOCH; group; most decisions; most events; then lists, each
--- with its length first: state (name, value; '' = removed), entries decided, decisions (kind, content), events
--- (content), progress (worker, number); then per counts hash "bin count bin count ..."
--- Reply: {version of the tables, 1 if this call did the turn and 0 if it was done before, entries held by the group}
+-- turn; lifetime_s; length of the key prefix before FROM:TO:EPOCH; group; most decisions; most events; exits that are
+-- kept, and for how many milliseconds; lifetime of a holder in seconds; area; then lists, each with its length first:
+-- holders (number to claim or '', value after), exits (kind, content), mark (content, at most one), state (name, value;
+-- '' = removed), entries decided, decisions (kind, content), events (content), progress (worker, number); then per
+-- counts hash "bin count bin count ..."
+-- Reply: {version of the tables, 1 if this call did the turn and 0 if it was done before, entries held by the group};
+-- or with -1 nothing was stored: claims that somebody else holds follow, as places in the list of holders
 local at = 0
 local function take() at = at + 1 return ARGV[at] end
 local schema = take()
@@ -69,8 +73,40 @@ local function held() return call('XPENDING', KEYS[8], group)[1] end
 if done == turn then return {tonumber(call('GET', KEYS[3]) or '0'), 0, held()} end
 if done ~= turn - 1 then return redis.error_reply('TURN ' .. done) end
 if foreign(KEYS[4], 'zset') then return redis.error_reply('WRONGTYPE ' .. KEYS[4]) end
+-- A claim that is lost leaves everything as it was, so claims are looked at first.
+local most_exits, keep_ms, holding, area = take(), take(), take(), take()
+local people = tonumber(take())
+local first_counts = 14 + people
 for k = 12, #KEYS do
-  if foreign(KEYS[k], 'hash') then return redis.error_reply('WRONGTYPE ' .. KEYS[k]) end
+  local kind = k < 14 and 'stream' or k < first_counts and 'string' or 'hash'
+  if foreign(KEYS[k], kind) then return redis.error_reply('WRONGTYPE ' .. KEYS[k]) end
+end
+local holders, lost = {}, {tonumber(call('GET', KEYS[3]) or '0'), -1, held()}
+for i = 1, people do
+  local claimed = tonumber(take())
+  holders[i] = take()
+  local holder = claimed and call('GET', KEYS[13 + i])
+  if holder then
+    local number, who_holds = string.match(holder, '^(%d+):(.*)$')
+    number = tonumber(number)
+    if number > claimed or (number == claimed and who_holds ~= '' and who_holds ~= area) then table.insert(lost, i) end
+  end
+end
+if #lost > 3 then return lost end
+for i = 1, people do call('SET', KEYS[13 + i], holders[i], 'EX', holding) end
+local version = tonumber(call('GET', KEYS[3]) or '0')
+if #KEYS >= first_counts then version = call('INCR', KEYS[3]) end
+local items = tonumber(take())
+for _ = 1, items do
+  call('XADD', KEYS[13], 'MAXLEN', '~', most_exits, '*', 'v', version, 'k', take(), 'm', take())
+end
+if items > 0 then
+  call('XTRIM', KEYS[13], 'MINID', string.format('%.0f', math.max(0, call('TIME')[1] * 1000 - keep_ms)))
+  call('PEXPIRE', KEYS[13], keep_ms)
+end
+for _ = 1, tonumber(take()) do
+  call('XADD', KEYS[12], 'MAXLEN', 1, '*', 'm', take())
+  call('EXPIRE', KEYS[12], lifetime)
 end
 
 call('HSET', KEYS[7], 'position', string.format('%.0f', turn))
@@ -93,9 +129,7 @@ for _ = 1, tonumber(take()) do call('XADD', KEYS[10], 'MAXLEN', '~', most_events
 call('EXPIRE', KEYS[10], lifetime)
 for _ = 1, tonumber(take()) do call('HSET', KEYS[11], take(), take()) end
 call('EXPIRE', KEYS[11], lifetime)
-local version = tonumber(call('GET', KEYS[3]) or '0')
-if #KEYS > 11 then version = call('INCR', KEYS[3]) end
-for k = 12, #KEYS do count(KEYS[k], take(), lifetime, KEYS[4], version, skip) end
+for k = first_counts, #KEYS do count(KEYS[k], take(), lifetime, KEYS[4], version, skip) end
 return {version, 1, held()}
 """
 )

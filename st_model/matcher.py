@@ -121,6 +121,11 @@ class OnlineMatcher:
         kept = (known for known in teacher.outages if known[2] >= since_s and known[:2] != outage[:2])
         teacher.outages = (*kept, outage)
 
+    @property
+    def due_s(self) -> float:
+        """When the next window is over, infinite while nothing waits."""
+        return min((s.emitted_s for s in self.state.waiting), default=np.inf) + self.settings.window_s
+
     def advance(self, now_s: float) -> Outcome:
         """Decide every window that is over by `now_s`."""
         out, state = Outcome(), self.state
@@ -194,7 +199,7 @@ class OnlineMatcher:
     def _correct(self, time_s: float, out: Outcome) -> None:
         state, settings = self.state, self.settings
         if time_s >= state.look_again_s:  # what was learnt since may join identities that have not changed
-            state.changed.update(state.gallery.identities)
+            state.changed.update(state.gallery.identities.keys() - state.gallery.guests)
             state.look_again_s = time_s + settings.merge_every_s
         changed = sorted(i for i in state.changed if i in state.gallery.identities)
         state.changed.clear()
@@ -205,7 +210,9 @@ class OnlineMatcher:
                 shares[camera] = state.new_share(camera, settings)
             return shares[camera]
 
-        for stay, probability in find_splits(state.gallery, changed, self.tables, settings, new_share):
+        gallery = state.gallery
+        own = [i for i in changed if i not in gallery.guests]  # guests are split where they come from
+        for stay, probability in find_splits(gallery, own, self.tables, settings, new_share):
             former, into = stay.global_id, self.next_id()
             self._teach(retractions(state.gallery.identities[former], stay), time_s, out)
             confirmed = stay.confirmed
@@ -215,7 +222,10 @@ class OnlineMatcher:
             reason = "no longer agrees with the other stays of its identity"
             out.corrections.append(Correction("split", time_s, former, into, (stay.key,), probability, reason))
             state.changed.update((former, into))
-        for merge in find_merges(state.gallery, changed, self.tables, settings, new_share, time_s):
+        for merge in find_merges(gallery, changed, self.tables, settings, new_share, time_s):
+            slots = {gallery.slot(i): i for i in (merge.global_id, merge.into_id)}
+            if slots[max(slots, key=lambda n: (gallery.in_view[n], gallery.last_s[n]))] in gallery.guests:
+                continue  # the area that saw one of them last joins them: not both areas
             state.gallery.join(merge.global_id, merge.into_id)
             out.corrections.append(merge)
             state.changed.add(merge.into_id)

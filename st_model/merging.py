@@ -76,7 +76,7 @@ def _promising(
     summation (`SLACK`), the most that a face can add, and merges of this look not yet taken away.
     """
     c = gallery.basis.calibration
-    need = float(logit(settings.merge_at)) - SLACK + float(np.log(max(len(gallery) - 1, 1)))
+    need = float(logit(settings.merge_at)) - SLACK + float(np.log(max(gallery.people - 1, 1)))
     gain, alive = gallery.gain**BOTH_MEANS, gallery.ids > 0
     alone: dict[int, float] = {}
     links: Links = {}
@@ -127,7 +127,7 @@ def _best_partner(
     cosine = gallery.vectors @ gallery.vectors[gallery.slot(global_id)]
     wanted = float(logit(settings.merge_at))
     share = new_share(identity.stays[0].camera, settings)
-    prior = float(np.log1p(-share) - np.log(share) - np.log(max(len(gallery) - 1, 1)))
+    prior = float(np.log1p(-share) - np.log(share) - np.log(max(gallery.people - 1, 1)))
     face = mean_face(s.face for s in identity.stays)
     most_face = 0.0 if face is None else settings.face_limit
     offset = c.b0 * (gallery.gain * gallery.gain[gallery.slot(global_id)]) ** BOTH_MEANS

@@ -9,6 +9,7 @@ stored in one step; a step that was repeated changes nothing.
       Fenced (PermissionError)     another matcher is active: stop, and wait for the lease
       StateLost (OSError)          Redis has an older state than ours (restored from a backup, or it lost its last
                                    second): load what it has and go on from there
+      ClaimsLost (RuntimeError)    people we decided about are with another area by now: load, forget them, decide again
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 from st_model import live_scripts
 from st_model.counts import summed
+from st_model.exits import Said
 from st_model.keys import SCHEMA, escaped
 from st_model.saved_state import State, StateChange
 from st_model.store import Store
@@ -39,6 +41,14 @@ class Fenced(StreamError, PermissionError):
 
 class StateLost(StreamError, OSError):
     """Redis does not hold the state that we stored."""
+
+
+class ClaimsLost(StreamError, RuntimeError):
+    """Nothing was stored: another area holds `lost`, global id -> number of the exit that cannot be had."""
+
+    def __init__(self, message: str, lost: Mapping[int, int]) -> None:
+        super().__init__(message)
+        self.lost = dict(lost)
 
 
 class Message(NamedTuple):
@@ -70,6 +80,13 @@ class Entry(NamedTuple):
     fields: dict[str, bytes]
 
 
+class Heard(NamedTuple):
+    """Something that stands in the Stream of exits of an area."""
+
+    area: str
+    entry: Entry
+
+
 @dataclass(frozen=True)
 class Turn:
     """What a matcher stores in one step.
@@ -81,6 +98,8 @@ class Turn:
     events      content of each
     progress    worker -> number of its last message that is decided
     increments  what was learnt
+    said        to other areas, and what is claimed of them
+    mark        how far this area has come, for other areas; empty: as before
     """
 
     number: int
@@ -90,6 +109,8 @@ class Turn:
     events: Sequence[bytes] = ()
     progress: Mapping[str, int] = field(default_factory=dict)
     increments: Sequence[Increment] = ()
+    said: Said = field(default_factory=Said)
+    mark: bytes = b""
 
 
 class SiteStream:
@@ -101,6 +122,8 @@ class SiteStream:
     most_sightings  entries that may wait to be decided; then workers keep what they have to say
     most_decisions  entries of `decisions` and `events` that are kept
     lease_s         how long a matcher that says nothing is taken for alive
+    most_exits      exits that are kept for other areas
+    exit_s          how long an exit is kept, and who holds a person; seconds of the server's clock
 
     Every method raises the StoreError tree.
     """
@@ -114,15 +137,18 @@ class SiteStream:
         most_sightings: int = 100_000,
         most_decisions: int = 100_000,
         lease_s: float = 5.0,
+        most_exits: int = 5000,
+        exit_s: float = 86400.0,
     ) -> None:
         self.store, self.area, self.who = store, area, who
         self.most_sightings, self.most_decisions, self.lease_s = most_sightings, most_decisions, lease_s
+        self.most_exits, self.exit_s = most_exits, exit_s
         self._redis = store.client
         register = self._redis.register_script
         self._publish, self._turn = register(live_scripts.PUBLISH), register(live_scripts.TURN)
         self._lease, self._release = register(live_scripts.LEASE), register(live_scripts.RELEASE)
         name = escaped(area)
-        keys = ("sightings", "decisions", "match", "lease", "fence", "progress", "forwarded")
+        keys = ("sightings", "decisions", "match", "lease", "fence", "progress", "forwarded", "mark", "exits")
         self._of = {key: store.keys.of(f"{key}:{name}") for key in keys}
         self._of |= {key: store.keys.of(key) for key in ("schema", "axes", "version", "index", "events", "members")}
 
@@ -272,32 +298,73 @@ class SiteStream:
     def store_turn(self, fence: int, turn: Turn) -> tuple[int, int]:
         """Store a turn; returns the version of the tables and how many entries the group still holds.
 
-        Raises Fenced, StateLost. After any other error store the very same turn again.
+        Raises Fenced, StateLost, ClaimsLost. After any other error store the very same turn again.
         """
         if self.store.axes is None:
             raise StoreError("this store was opened for reading: a matcher needs the axes of the counts")
-        counts = summed(turn.increments)
+        counts, said = summed(turn.increments), turn.said
         names = ("schema", "axes", "version", "index", "fence", "lease", "match", "sightings", "decisions", "events")
-        keys = [*(self._of[name] for name in (*names, "progress")), *(self.store.keys.counts(*key) for key in counts)]
+        people = sorted(said.holders)
+        keys = [self._of[name] for name in (*names, "progress", "mark", "exits")]
+        keys += [self.store.keys.of(f"exit:{person}") for person in people]
+        keys += [self.store.keys.counts(*key) for key in counts]
         given: list[Any] = [SCHEMA, *self.store.axes.fields().values(), fence, self.who, round(1000 * self.lease_s)]
         given += [turn.number, self.store.lifetime_s, len(self.store.keys.of("counts:").encode()), GROUP]
-        given += [self.most_decisions, self.most_decisions]
+        given += [self.most_decisions, self.most_decisions, self.most_exits, round(1000 * self.exit_s)]
+        # A holder outlives every guest that could be claimed: guests are let go long before exit_s.
+        given += [max(1, round(2 * self.exit_s)), escaped(self.area)]
+        holders = [(said.claims.get(person, ""), said.holders[person]) for person in people]
+        marks = [turn.mark] if turn.mark else []
         changed = [*turn.change.changed.items(), *((name, b"") for name in turn.change.removed)]
-        lists: tuple[Sequence[Any], ...] = (changed, turn.entries, turn.decisions, turn.events)
-        for items in (*lists, list(turn.progress.items())):
+        lists: tuple[Sequence[Any], ...] = (holders, said.items, marks, changed, turn.entries, turn.decisions)
+        for items in (*lists, turn.events, list(turn.progress.items())):
             given.append(len(items))
             given += [part for item in items for part in (item if isinstance(item, tuple) else (item,))]
         given += [" ".join(f"{b} {n}" for b, n in row.items()) for row in counts.values()]
         try:
             with self.store.translated():
-                version, _, held = self._turn(keys, given)
+                version, done, held, *lost = self._turn(keys, given)
         except StoreError as error:
             if "FENCED" in str(error):
                 raise Fenced(f"area {self.area!r}: another matcher is active") from None
             if "TURN " in str(error):
                 raise StateLost(f"area {self.area!r}: Redis holds another turn than {turn.number - 1}") from None
             raise
+        if int(done) < 0:
+            gone = {people[int(n) - 1]: said.claims[people[int(n) - 1]] for n in lost}
+            raise ClaimsLost(f"area {self.area!r}: {len(gone)} persons are with another area", gone)
         return int(version), int(held)
+
+    def hear(
+        self, after: dict[str, str], marked: dict[str, str], wait_s: float
+    ) -> tuple[list[Heard], dict[str, bytes]]:
+        """What areas said since last time: (area, entry) of their exits, and the marks that are new.
+
+        after, marked  area -> id of the last entry read of its exits, of its marks; brought up to date
+
+        Everything that was said before a mark comes with it or came earlier.
+        """
+        items: list[Heard] = []
+        marks: dict[str, bytes] = {}
+        names = {self.store.keys.of(f"exits:{escaped(a)}"): (a, after) for a in after}
+        names |= {self.store.keys.of(f"mark:{escaped(a)}"): (a, marked) for a in marked}
+        block: int | None = round(1000 * wait_s) or None
+        while True:
+            with self.store.translated():
+                asked = {key: of[area] for key, (area, of) in names.items()}
+                found = _streams(self._redis.xread(asked, count=_CHUNK, block=block))
+            for key, rows in found:
+                area, of = names[key.decode()]
+                of[area] = rows[-1][0].decode()
+                if of is after:
+                    items += [Heard(area, _entry(*row)) for row in rows]
+                else:
+                    marks[area] = rows[-1][1][b"m"]
+            # One call sees one moment. Only when none of its answers was cut short are the marks of that moment
+            # not ahead of the exits.
+            if all(len(rows) < _CHUNK for _, rows in found):
+                return items, marks
+            block = None
 
     def _make_group(self) -> None:
         from redis.exceptions import ResponseError

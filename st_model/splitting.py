@@ -32,7 +32,7 @@ def find_splits(
         if len(identity.prototypes) < LEAST_STAYS:
             continue
         share = new_share(identity.stays[0].camera, settings)
-        prior = float(np.log1p(-share) - np.log(share) - np.log(max(len(gallery) - 1, 1)))
+        prior = float(np.log1p(-share) - np.log(share) - np.log(max(gallery.people - 1, 1)))
         offset = c.b0 * gallery.gain_of(len(identity.prototypes) - 1)
         orders = [s.order for s in identity.stays]
         times = [

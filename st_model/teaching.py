@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from st_model.appearance import Basis
+from st_model.appearance import Basis, return_doubt
 from st_model.gallery import Stay
 from st_model.ledger import StayKey
 from st_model.transitions import ONE, Increment, TableSettings
@@ -97,6 +97,11 @@ class Teacher:
         watched = min(RECENT_S, max(now_s - float(last.min()), LEAST_WATCHED_S))
         return max(int(np.count_nonzero((last > now_s - watched) & (last <= now_s))), 1) / watched
 
+    def remember(self, stay: Stay, basis: Basis) -> None:
+        """Take in a stay of another area, once: it may be where somebody came from. It teaches nothing itself."""
+        if not any(s.key == stay.key and s.entered_s == stay.entered_s for s in reversed(self.stays)):
+            self._remember(stay, basis.vector(stay.camera, stay.embedding), self.closed_stays)
+
     def change_basis(self, basis: Basis) -> None:
         """Compare in another basis from now on."""
         if self.stays:
@@ -120,8 +125,7 @@ class Teacher:
         begin, end = int(index[0]), int(index[-1]) + 1  # mostly without a gap: no need to copy all vectors
         rows = self._vectors[begin:end] if end - begin == len(index) else self._vectors[index]
         odds = c.g0 * (rows @ own).astype(np.float64) + c.b0 - np.log(len(index))
-        returns = np.array([self.stays[n].camera == stay.camera for n in index]) & (delay[index] > BROKEN_S)
-        odds -= RETURN_DOUBT * returns
+        odds -= return_doubt(np.array([self.stays[n].camera == stay.camera for n in index]), delay[index])
         weights = last_exit_weights(odds, last[index])
         best = int(np.argmax(weights))
         old = self.stays[index[best]]

@@ -259,20 +259,39 @@ class TransitionTables:
     def _log_lift(self, from_camera: str, to_camera: str) -> float:
         if (from_camera, to_camera) not in self._counts:
             return 0.0
-        if self._total is None:  # always summed in order of names, so that it does not matter what came first
-            self._total = sum(self._all_from(a) for a in sorted(self._targets))
-        if self._total <= 0.0:
+        if self._all() <= 0.0:
             return 0.0
         if to_camera not in self._entered:
             self._entered[to_camera] = sum(self.evidence(a, to_camera) for a in sorted(self._sources[to_camera]))
-        expected = self._all_from(from_camera) * self._entered[to_camera] / self._total
+        expected = self._all_from(from_camera) * self._entered[to_camera] / self._all()
         k = self.settings.pair_evidence
         return float(np.log((self.evidence(from_camera, to_camera) + k) / (expected + k)))
+
+    def share_into(self, from_camera: str, cameras: Collection[str], before: float) -> float:
+        """Which share of those who leave a camera are seen next in one of `cameras`; `before` as long as nothing is
+        known.
+
+        >>> tables = TransitionTables(TableSettings(horizon_s=100.0))
+        >>> tables.share_into("a", {"b"}, 0.5)
+        0.5
+        >>> tables.add([Increment("a", "c", 0, 20, ONE)] * 60)
+        >>> tables.share_into("a", {"b"}, 0.5)
+        0.125
+        """
+        here = sum(self.evidence(from_camera, to) for to in sorted(cameras) if (from_camera, to) in self._counts)
+        k = self.settings.pair_evidence
+        return float((here + before * k) / (self._all_from(from_camera) + k))
+
+    def _all(self) -> float:
+        """Evidence of all pairs, summed in order of names, so that it does not matter what came first."""
+        if self._total is None:
+            self._total = sum(self._all_from(a) for a in sorted(self._targets))
+        return self._total
 
     def _all_from(self, camera: str) -> float:
         """Evidence of all transitions from a camera."""
         if camera not in self._left:
-            self._left[camera] = sum(self.evidence(camera, b) for b in sorted(self._targets[camera]))
+            self._left[camera] = sum(self.evidence(camera, b) for b in sorted(self._targets.get(camera, ())))
         return self._left[camera]
 
     def items(self) -> Iterator[Increment]:

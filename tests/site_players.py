@@ -40,16 +40,17 @@ def play(config_path: Path, rows_path: Path, folder: Path, name: str, pause_s: f
     config = load_config(config_path)
     rows = pickle.loads(rows_path.read_bytes())
     cameras = sorted({row.camera for row in rows})
+    (area,) = {camera.area for camera in config.cameras if camera.name in cameras}
     for attempt in itertools.count():
         try:
             stack = open_store(config, config.tables)
             store, _ = stack.__enter__()
-            stream = stream_of(store, config, "main", name)
+            stream = stream_of(store, config, area, name)
             session = read_session(folder)
             if session is None:
-                after = {"main": Position("0")}
+                after = {area: Position("0")}
                 first = store.next_track_block(1).start
-                session = new_session(name, folder, first, areas=dict.fromkeys(cameras, "main"), after=after)
+                session = new_session(name, folder, first, areas=dict.fromkeys(cameras, area), after=after)
             else:
                 watched_again(folder)
             break
@@ -64,9 +65,9 @@ def play(config_path: Path, rows_path: Path, folder: Path, name: str, pause_s: f
                     session.name,
                     config.reid.encoder,
                     lambda decision: decision.camera in cameras,
-                    folder / "outbox" / "said-main",
+                    folder / "outbox" / f"said-{area}",
                     journal,
-                    after=session.after["main"],
+                    after=session.after[area],
                 )
                 break
             except StoreError:
@@ -117,6 +118,7 @@ class PlayedSite:
     matchers   how many: one is active, the others stand by
     pause_s    how long a worker waits between two rows
     kind       of server: `embedded` or `redis-server`
+    areas      camera -> area, where it is not `main`; all cameras of a worker are in one
     """
 
     folder: Path
@@ -125,6 +127,7 @@ class PlayedSite:
     pause_s: float = 0.01
     kind: str = "embedded"
     settings: dict = field(default_factory=dict)
+    areas: dict[str, str] = field(default_factory=dict)
     processes: dict[str, Any] = field(default_factory=dict)
     kills: list[str] = field(default_factory=list)
 
@@ -133,7 +136,7 @@ class PlayedSite:
         cameras = sorted({row.camera for rows in self.rows.values() for row in rows})
         config = {
             "site": SITE,
-            "cameras": [{"name": camera, "source": f"{camera}.mp4"} for camera in cameras],
+            "cameras": [{"name": c, "source": f"{c}.mp4", "area": self.areas.get(c, "main")} for c in cameras],
             "reid": {"encoder": "stripes"},
             "redis": {"url": self.url, "state_dir": str(self.folder / "state")},
             "streams": {"patience_s": 300, "lease_s": 0.5, **self.settings.get("streams", {})},

@@ -5,6 +5,8 @@
 `drain`    workers have said everything before a matcher starts: how fast it decides, and where its time goes; CPU
            milliseconds tell what a busy machine's wall clock hides
 `two`      the same cameras as two areas with a matcher process each, against one area with one
+`crossing` two areas once more, in four ways: nobody hears of the others; everybody does, and nobody crosses; everybody
+           walks from one area into the other; and the latter in one area
 `live`     workers say sightings as they happen: seconds from saying a stay's first word to reading its decision
            back; the window of 1 s and the 0.25 s between two words of a silent camera are part of it
 People walk along a ring of cameras; embeddings have 128 dimensions. Everything shares this machine's cores.
@@ -54,10 +56,12 @@ PER_WORKER = 16  # cameras
 LIVE_PER_CAMERA = {1: 2.0, 10: 1.0, 100: 0.5, 1000: 0.1}  # sightings per second
 
 
-def config_of(url: str, site: str, cameras: int, areas: int = 1) -> Config:
+def config_of(
+    url: str, site: str, cameras: int, areas: int = 1, neighbours: dict[str, tuple[str, ...]] | None = None
+) -> Config:
     base = load_match_config({"site": site, "redis": {"url": url}, "reid": {"encoder": "stripes"}})
     named = tuple(Camera(name=f"c{n}", source=f"{n}.mp4", area=f"area{n % areas}") for n in range(cameras))
-    streams = {"most_sightings": 10**6, "most_decisions": 10**5, "patience_s": 600}
+    streams = {"most_sightings": 10**6, "most_decisions": 10**5, "patience_s": 600, "neighbours": neighbours}
     return Config.model_validate({**base.model_dump(), "cameras": named, "streams": streams})
 
 
@@ -234,6 +238,42 @@ def two(url: str, cameras: int, sightings: int) -> dict[str, Any]:
     return out
 
 
+def crossing(url: str, cameras: int, sightings: int) -> dict[str, Any]:
+    """Sightings per second, exits, claims, and the size of an exit, in each of four ways; one process decides."""
+    out: dict[str, Any] = {"cameras": cameras}
+    for name, areas, apart, neighbours in (
+        ("unlinked", 2, True, {}),
+        ("nobody_crosses", 2, True, None),
+        ("everybody_crosses", 2, False, None),
+        ("one_area", 1, False, None),
+    ):
+        config = config_of(url, f"{name}{cameras}", cameras, areas, neighbours)
+        store = Store(url, config.site_name, axes=Axes.of(config.tables), timeout_s=60)
+        rows: list[Sighting] = []
+        for n in range(2 if apart else 1):
+            for row in walkers(cameras // (1 + apart), sightings // (1 + apart), 0.1 * cameras, seed=n):
+                at = int(row.camera[1:])
+                camera = f"c{2 * at + n if apart else at}"  # areas take turns along the ring
+                rows.append(Sighting(camera, row.track_id, *_times(row), row.closed, row.embedding, row.n_crops))
+        rows.sort(key=lambda s: s.emitted_s)
+        Workers(config, store).say_all(rows)
+        begin_s, cpu_s = time.perf_counter(), time.process_time()
+        counts = match(config, name="m", until_ended=True)["counts"].values()
+        seconds, cpu_s = time.perf_counter() - begin_s, time.process_time() - cpu_s
+        keys = [store.keys.of(f"exits:area{n}") for n in range(areas)]
+        exits = [len(e[b"m"]) for key in keys for _, e in store.client.xrange(key) if e[b"k"] == b"exit"]
+        out[name] = {
+            "sightings": len(rows),
+            "per_s": round(len(rows) / seconds, 1),
+            "cpu_ms_per_sighting": round(1000 * cpu_s / len(rows), 2),
+            **{key: sum(count.get(key, 0) for count in counts) for key in ("exits", "claims", "claims_lost")},
+            "site_seconds_per_s": round((rows[-1].emitted_s - rows[0].emitted_s) / seconds, 1),
+            "exit_kb": round(statistics.mean(exits) / 1024, 1) if exits else None,
+        }
+        store.close()
+    return out
+
+
 def _times(row: Sighting) -> tuple[float, float, float]:
     return row.entered_s, row.last_s, row.emitted_s
 
@@ -322,7 +362,7 @@ def main() -> None:
     parser.add_argument("--server", choices=["embedded", "redis-server"], default="embedded")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    rows: dict[str, list[Any]] = {"drain": [], "two": [], "live": []}
+    rows: dict[str, list[Any]] = {"drain": [], "two": [], "crossing": [], "live": []}
     with tempfile.TemporaryDirectory() as name, any_server(given.server, Path(name)) as url:
         for cameras in given.cameras:
             rows["drain"].append(drain(url, cameras, given.sightings))
@@ -330,6 +370,9 @@ def main() -> None:
         for cameras in given.cameras[-2:]:
             rows["two"].append(two(url, cameras, given.sightings))
             print(json.dumps(rows["two"][-1]), flush=True)
+        for cameras in given.cameras[-2:]:
+            rows["crossing"].append(crossing(url, cameras, given.sightings))
+            print(json.dumps(rows["crossing"][-1]), flush=True)
         for cameras in given.cameras:
             rows["live"].append(live(url, cameras, given.seconds))
             print(json.dumps(rows["live"][-1]), flush=True)

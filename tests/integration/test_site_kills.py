@@ -6,6 +6,7 @@ import itertools
 from random import Random
 
 import pytest
+from area_sites import walk
 from site_players import SITE, PlayedSite, renamed
 
 from pipeline.config import load_config
@@ -41,6 +42,23 @@ def counts_of(site, config):
         return store.load_counts()
     finally:
         store.close()
+
+
+def test_two_areas_lose_nobody_when_matchers_are_killed(tmp_path):
+    """People walk to and fro between the areas; ids, as the workers read them, follow them through every kill."""
+    rows = walk(14, "abab", gap_s=12.0, apart_s=30.0)
+    by = {f"w{camera}": [row for row in rows if row.camera == camera] for camera in "ab"}
+    with PlayedSite(
+        tmp_path, by, matchers=2, pause_s=0.05, kind="redis-server", areas={"a": "hall", "b": "yard"}
+    ) as site:
+        site.finish(Random(5), 8)
+        ids = site.ids()
+        assert len(site.kills) >= 4
+    people = {}
+    for (_, track), global_id in ids.items():
+        people.setdefault(track // 100, set()).add(global_id)
+    assert len(people) == 14 and all(len(own) == 1 for own in people.values())
+    assert len(set.union(*people.values())) == 14
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.config import ConfigError, load_config
+from pipeline.config import Config, ConfigError, load_config
 
 GOOD = """
 site: shop
@@ -115,3 +115,10 @@ def test_the_same_cameras_are_the_same_site_and_others_are_not():
         load_config(sources=s).site_name for s in (["a=x.mp4", "b=y.mp4"], ["b=y.mp4", "a=x.mp4"], ["a=x.mp4"])
     )
     assert one == same != other
+
+
+def test_neighbours_are_areas_of_the_site():
+    cameras = [{"name": "a", "source": "a.mp4", "area": "hall"}, {"name": "b", "source": "b.mp4"}]
+    Config.model_validate({"cameras": cameras, "streams": {"neighbours": {"hall": ["main"]}}})
+    with pytest.raises(ValueError, match="no camera is in area 'yard'; the areas are hall, main"):
+        Config.model_validate({"cameras": cameras, "streams": {"neighbours": {"hall": ["yard"]}}})
