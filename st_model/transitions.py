@@ -74,7 +74,7 @@ class TableSettings:
     horizon_s: float = 4000.0
     sigma_s: float = 2.5
     thin: float = 30.0
-    floor: float = 0.05
+    floor: float = 0.02
     floor_evidence: float = 2.0
     pair_evidence: float = 20.0
     epoch_s: float = 86400.0

@@ -26,7 +26,7 @@ EDGES = np.linspace(-4.0, 16.0, 401)
 MIDDLE = (EDGES[1:] + EDGES[:-1]) / 2
 USUAL_SLOPE, SLOPE_SPREAD = 2.0, 0.5
 """Prior of log a: labelled fits give 1.1 to 1.5 (market_stream), 2 to 5 (worlds of sightings)."""
-USUAL_ZERO, ZERO_SPREAD = 2.4, 0.3
+USUAL_ZERO, ZERO_SPREAD = 2.2, 0.3
 """Prior of the z at which both are equally likely: labelled fits give 1.7 to 3.5."""
 APART_SHARE, SHARE_SPREAD, APART_SPREAD = -6.5, 1.5, 1.0
 """Priors of the log-odds of shares: `apart` holds hardly anybody twice (a double box); of the other crowds the nearest
