@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.special import expit
 
-from st_model.gallery import Crowd, Stay
+from st_model.gallery import Stay
 from st_model.hypotheses import Hypotheses, MatchSettings, abouts, crowd_among, hypotheses
 from st_model.matcher_state import MatcherState
 from st_model.scoring import joint_calibrated, probabilities
@@ -21,13 +21,12 @@ NEW = 0
 
 def crowds(
     state: MatcherState, sightings: Sequence[Sighting], tables: TransitionTables, settings: MatchSettings
-) -> list[Crowd]:
-    """Who else could have come when the stay of each sighting began."""
+) -> list[float]:
+    """`hypotheses.crowd_among` of each sighting's stay; of a known stay what it was when it began."""
     entered = sorted({s.entered_s for s in sightings if s.key not in state.stays})
     people = abouts(state.gallery, entered, tables, settings)
-    in_view = int(np.count_nonzero(state.gallery.in_view & (state.gallery.ids > 0)))
     new = {
-        e: crowd_among(n, state.teacher.exits_per_s(e) * tables.settings.horizon_s, in_view)
+        e: crowd_among(n, state.teacher.exits_per_s(e) * tables.settings.horizon_s)
         for e, n in zip(entered, people, strict=True)
     }
     return [state.stays[s.key].crowd if s.key in state.stays else new[s.entered_s] for s in sightings]
@@ -39,7 +38,7 @@ def decide(
     tables: TransitionTables,
     settings: MatchSettings,
     time_s: float,
-    before: Sequence[Crowd] | None = None,
+    before: Sequence[float] | None = None,
 ) -> list[Decision]:
     """Decide the sightings of one window together, one identity to at most one of them. Changes nothing.
 

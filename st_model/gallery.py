@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +18,6 @@ MOST_STAYS = 64
 """Stays an identity remembers; older ones keep their id but are no longer looked at."""
 COHERENCE = 4.0
 """How strongly prototypes that disagree shorten their mean."""
-
-
-class Crowd(NamedTuple):
-    """Who else could have come into a view: each as often as there are identities about, > 0.
-
-    exits    stays that end within the span of the transition tables, anywhere on the site, at the present rate
-    in_view  identities somewhere in view
-    """
-
-    exits: float
-    in_view: float
-
-
-NOBODY = Crowd(1.0, 1.0)
-"""As many exits, and people in view, as identities: what tables say of a delay counts as it stands."""
 
 
 @dataclass(eq=False)
@@ -56,8 +41,8 @@ class Stay:
     confirmed: bool = False
     vector: NDArray[np.float32] | None = None
     """`embedding` in the gallery's basis, kept so that it is computed once per basis."""
-    crowd: Crowd = NOBODY
-    """Who else could have come when it entered."""
+    crowd: float = 1.0
+    """Exits for each identity that was about when it entered (`hypotheses.crowd_among`)."""
     taught: Increment | None = None
     taught_from: StayKey | None = None
     face: NDArray[np.float32] | None = None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from st_model.appearance import return_doubt
 from st_model.calibration import DEFAULTS, Calibration
 from st_model.faces import FACE, FACE_LIMIT, face_term
-from st_model.gallery import Crowd, Gallery, Identity, Stay
+from st_model.gallery import Gallery, Identity, Stay
 from st_model.transitions import TableSettings, TransitionTables
 
 NEGLIGIBLE = 14.0
@@ -51,9 +51,9 @@ class MatchSettings:
     memory_s: float = 86400.0
     new_share: float = 0.3
     new_evidence: float = 100.0
-    caution: float = 3.4
+    caution: float = 3.45
     lift: float = 1.0
-    merge_at: float = 0.94
+    merge_at: float = 0.945
     merge_time: float = 9.0
     merge_every_s: float = 600.0
     split_at: float = 0.99
@@ -99,10 +99,9 @@ def transition_between(tables: TransitionTables, old: Stay, new: Stay, lift: flo
     return float(log_r[0]) + lift * tables.log_lift(old.camera, new.camera), delay
 
 
-def crowd_among(people: float, exits: float, in_view: int) -> Crowd:
-    """Crowd of an arrival when `people` identities are about, `exits` stays end in a horizon and some are in view."""
-    people = max(people, 1.0)
-    return Crowd(max(exits / people, 1.0), max(in_view, 1) / people)
+def crowd_among(people: float, exits: float) -> float:
+    """How many stays end in a horizon for each identity that is about, >= 1."""
+    return max(exits / max(people, 1.0), 1.0)
 
 
 def _learnt_of(
@@ -111,7 +110,7 @@ def _learnt_of(
     to_camera: str,
     bins: NDArray[np.int64],
     in_view: NDArray[np.bool_],
-    crowd: Crowd,
+    crowd: float,
 ) -> NDArray[np.float64]:
     """(N,) log r of coming from one camera after the delays in `bins`, as it counts among `crowd`.
 
@@ -120,14 +119,11 @@ def _learnt_of(
     that of the identities, of which only the last exit is left. Somebody still in view will have left by now with the
     probability of all delays up to this one, and is one among those in view.
     """
-    unlearnt = tables.unlearnt(from_camera, to_camera)
-    r = np.exp(tables.log_ratio(from_camera, to_camera)[bins].astype(np.float64))
-    learnt = np.maximum(r - unlearnt, 0.0) / crowd.exits
+    log_r = tables.log_ratio(from_camera, to_camera)[bins].astype(np.float64)
     if in_view.any():
-        share = (bins[in_view] + 1) / tables.settings.bins
-        mean_r = np.exp(tables.log_ratio_in_view(from_camera, to_camera)[bins[in_view]].astype(np.float64))
-        learnt[in_view] = np.maximum(mean_r - unlearnt, 0.0) * share / crowd.in_view
-    return np.asarray(np.log(unlearnt + learnt))
+        log_r[in_view] = tables.log_ratio_in_view(from_camera, to_camera)[bins[in_view]]
+    unlearnt = tables.unlearnt(from_camera, to_camera)
+    return np.asarray(np.log(unlearnt + np.maximum(np.exp(log_r) - unlearnt, 0.0) / crowd))
 
 
 def about(gallery: Gallery, entered_s: float, tables: TransitionTables, settings: MatchSettings) -> float:

@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 from st_model.appearance import fit_basis, raw_basis
 from st_model.deciding import NEW, crowds, decide, stay_after
 from st_model.drift import Alarm, PairDrift, observe
-from st_model.gallery import NOBODY, Crowd, Gallery, Stay
+from st_model.gallery import Gallery, Stay
 from st_model.hypotheses import MatchSettings
 from st_model.ledger import Correction
 from st_model.matcher_state import MatcherState
@@ -43,11 +43,11 @@ class Outcome:
 
 
 def apply(
-    state: MatcherState, decision: Decision, sighting: Sighting, settings: MatchSettings, crowd: Crowd = NOBODY
+    state: MatcherState, decision: Decision, sighting: Sighting, settings: MatchSettings, crowd: float = 1.0
 ) -> list[Increment]:
     """Carry out a decision (with a real id): move the stay, confirm prototypes, teach. Returns the increments to add.
 
-    crowd  of a stay not known yet
+    crowd  `hypotheses.crowd_among` of a stay not known yet
     """
     if decision.global_id == NEW:
         raise ValueError(f"decision about {decision.key} has no id yet")

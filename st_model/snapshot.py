@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from st_model.appearance import Basis
 from st_model.calibration import Calibration
 from st_model.drift import PairDrift
-from st_model.gallery import Crowd, Gallery, Stay
+from st_model.gallery import Gallery, Stay
 from st_model.matcher_state import MatcherState
 from st_model.sightings import Sighting
 from st_model.teaching import Outage, Teacher
@@ -109,7 +109,7 @@ def stay_to_dict(s: Stay) -> dict[str, Any]:
         "boxes": [_array(s.first_box), _array(s.last_box)],
         "global_id": s.global_id,
         "confirmed": s.confirmed,
-        "crowd": list(s.crowd),
+        "crowd": s.crowd,
         "taught": None if s.taught is None else list(s.taught),
         "taught_from": None if s.taught_from is None else list(s.taught_from),
     } | _face_to_dict(s.face)
@@ -121,7 +121,7 @@ def stay_from_dict(d: dict[str, Any]) -> Stay:
     first_box, last_box = map(_read, d["boxes"])
     stay = Stay(d["camera"], d["track_id"], entered_s, last_s, d["closed"], _given(d["embedding"]), d["n_crops"])
     stay.first_box, stay.last_box = first_box, last_box
-    stay.global_id, stay.confirmed, stay.crowd = d["global_id"], d["confirmed"], Crowd(*d["crowd"])
+    stay.global_id, stay.confirmed, stay.crowd = d["global_id"], d["confirmed"], d["crowd"]
     stay.taught = None if d["taught"] is None else Increment(*d["taught"])
     stay.taught_from = None if d["taught_from"] is None else (d["taught_from"][0], d["taught_from"][1])
     stay.face = _read(d.get("face"))

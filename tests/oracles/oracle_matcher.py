@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from st_model.appearance import BROKEN_S, RETURN_DOUBT
 from st_model.gallery import Gallery, Stay
-from st_model.hypotheses import MANY, MatchSettings
+from st_model.hypotheses import MatchSettings
 from st_model.merging import BOTH_MEANS, join_gain
 from st_model.transitions import TransitionTables
 
@@ -20,8 +21,7 @@ def slow_log_weights(
     """Log-weight of every identity, and of None = a new person. For a stay that belongs to nobody yet."""
     basis, axes = gallery.basis, tables.settings
     own = basis.vector(stay.camera, stay.embedding)
-    many = min(1.0, math.log(max(len(gallery.identities), 1)) / math.log(MANY))
-    out: dict[int | None, float] = {None: math.log(new_share) + settings.caution * many**2}
+    out: dict[int | None, float] = {None: math.log(new_share) + settings.caution}
     last_seen = [
         max((s.last_s for s in i.stays if s.closed), default=math.inf)
         if all(s.closed for s in i.stays)
@@ -53,7 +53,12 @@ def slow_log_weights(
         else:
             density = tables.density(old.camera, new.camera)
             r = density[b] * axes.bins if old.closed else float(np.mean(density[: b + 1])) * axes.bins
+            seen = tables.evidence(old.camera, new.camera)
+            learnt = (1 - axes.floor) * seen / (seen + axes.floor_evidence)
+            r = (1 - learnt) + (r - (1 - learnt)) / new.crowd  # what was learnt is shared among all exits
             log_r = math.log(r) + settings.lift * tables.log_lift(old.camera, new.camera)
+        if old.camera == new.camera and new.entered_s - old.last_s > BROKEN_S:
+            log_r -= RETURN_DOUBT
         cosine = float(np.dot(gallery.vector_of(identity), own))
         prior = math.log(1 - new_share) - math.log(max(about, 1))
         rho, n = basis.agreement, len(identity.prototypes)

@@ -73,6 +73,7 @@ def test_hypotheses_equal_the_oracle(seed: int) -> None:
         if row.key in {s.key for i in matcher.state.gallery.identities.values() for s in i.stays}:
             continue
         stay = Stay(row.camera, row.track_id, row.entered_s, row.last_s, row.closed, row.embedding, row.n_crops)
+        stay.crowd = 1.0 + row.track_id % 4
         slow = slow_log_weights(stay, matcher.state.gallery, tables, SETTINGS, 0.3)
         fast = hypotheses(stay, matcher.state.gallery, tables, SETTINGS, 0.3)
         assert fast.new == pytest.approx(slow[None])
