@@ -62,7 +62,7 @@ def test_who_arrives_in_two_overlapping_cameras_in_one_window_is_one_person() ->
 
 
 def test_caution_teaches_nobodys_share_of_new_people() -> None:
-    cautious, bold = (matcher(settings=replace(SETTINGS, caution=c)) for c in (8.0, 0.0))
+    cautious, bold = (matcher(settings=replace(SETTINGS, caution=c)) for c in (3.5, 0.0))
     for m in (cautious, bold):
         for n, look in enumerate((RED, BLUE, [0, 0, 1, 0], [0.66, 0.75, 0, 0])):
             m.submit(stay("ab"[n % 2], n, 20.0 * n, 20.0 * n + 3, look))
