@@ -32,10 +32,11 @@ class MatchSettings:
     memory_s           identities not seen for this long are forgotten
     new_share          share of arrivals that are new people before anything was learnt
     new_evidence       how many arrivals that guess is worth
-    caution            nats that a known person must bring up against a new one where many people are known: a false
-                       merge costs more than a second id. A cost, not evidence: it teaches nobody's share of new people
+    caution            nats that a known person must bring up against a new one: a false merge costs more than a second
+                       id. A cost, not evidence: it teaches nobody's share of new people
     lift               weight of "how often does this pair of cameras happen at all", [0, 1]
     merge_at           probability from which two identities are merged
+    merge_time         nats that time may add to a merge at most: it never merges what does not look alike
     centre_from, whiten_from   closed stays after which embeddings are centred per camera, and whitened
     shown              candidates kept in a decision
     face_calibration, face_limit   log-odds of cosines of faces, where faces are seen, and the most they may add
