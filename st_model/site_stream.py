@@ -46,9 +46,9 @@ class StateLost(StreamError, OSError):
 class ClaimsLost(StreamError, RuntimeError):
     """Nothing was stored: another area holds `lost`, global id -> number of the exit that cannot be had."""
 
-    def __init__(self, message: str, lost: Mapping[int, int]) -> None:
+    def __init__(self, message: str, lost: Mapping[int, int] | None = None) -> None:
         super().__init__(message)
-        self.lost = dict(lost)
+        self.lost = dict(lost or {})
 
 
 class Message(NamedTuple):

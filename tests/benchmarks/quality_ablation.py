@@ -39,6 +39,7 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "no wide window": ("st_model.density.WIDE_SHARE=0",),
     "no drift alarms": ("st_model.drift.ALARM_AT=1e12",),
     "no cap for loiterers": ("st_model.teaching.LOITER_CAP=1000000000",),
+    "returns not doubted": ("st_model.appearance.RETURN_DOUBT=0",),
     "every best link teaches": ("st_model.teaching.LEAST_WEIGHT=0",),
 }
 
