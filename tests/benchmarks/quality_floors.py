@@ -38,10 +38,13 @@ def _demo(data: Path, work: Path) -> Measured:
     return {"run, as shipped": small_demo(work)}
 
 
-def _market(data: Path, work: Path) -> Measured:
-    from tests.benchmarks.quality_market import msmt_cold
+def _market(name: str) -> Callable[[Path, Path], Measured]:
+    def measure(data: Path, work: Path) -> Measured:
+        from tests.benchmarks.quality_market import market_cold
 
-    return {COLD: msmt_cold(data / "market_stream")}
+        return {COLD: market_cold(data / "market_stream", name)}
+
+    return measure
 
 
 def _vcam(data: Path, work: Path) -> Measured:
@@ -62,7 +65,8 @@ PARTS: dict[str, Callable[[Path, Path], Measured]] = {
     "world/hard": _world("hard", 3),
     "demo": _demo,
     "training": _training,
-    "market_stream/osnet_msmt": _market,
+    "market_stream/osnet_msmt": _market("osnet_msmt"),
+    "market_stream/osnet_market": _market("osnet_market"),
     "vcam_dev": _vcam,
 }
 """What each part measures, given the data folder and an empty one to work in; the first five need no data."""

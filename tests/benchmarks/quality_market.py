@@ -86,9 +86,9 @@ def learning_curve(name: str, runs: dict[str, Run], truth: Sequence[LabelledStay
     }
 
 
-def msmt_cold(folder: Path) -> Row:
-    """The one run that is quick enough for a test."""
-    sightings, truth = read_market(folder, "osnet_msmt")
+def market_cold(folder: Path, name: str) -> Row:
+    """The one run over a file that is quick enough for a test."""
+    sightings, truth = read_market(folder, name)
     done = run(sightings, TransitionTables(), config_for("osnet"))
     return figures(truth, done.ids, done.settled_s)
 

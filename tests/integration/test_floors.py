@@ -43,7 +43,7 @@ def test_training(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["market_stream/osnet_msmt", "vcam_dev"])
+@pytest.mark.parametrize("part", ["market_stream/osnet_msmt", "market_stream/osnet_market", "vcam_dev"])
 def test_real_people(part, data_dir: Path, tmp_path, request):
     folder = part.split("/")[0]
     if not (data_dir / folder).is_dir():

@@ -237,7 +237,9 @@ def test_who_left_beyond_the_horizon_is_hardly_about() -> None:
     gallery, settings = Gallery(raw_basis(Calibration(20.0, -10.0))), MatchSettings()
     for n, last_s in enumerate((0.0, 10.0, 900.0)):
         gallery.give(stay("a", n, last_s, last_s, RED), n + 1)
-    assert about(gallery, 1000.0, TransitionTables(AXES), settings) == pytest.approx(1.0 + 2.0 * np.exp(-settings.revival))
+    assert about(gallery, 1000.0, TransitionTables(AXES), settings) == pytest.approx(
+        1.0 + 2.0 * np.exp(-settings.revival)
+    )
 
 
 def test_a_mean_of_several_stays_must_be_more_alike() -> None:
