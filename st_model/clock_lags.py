@@ -10,8 +10,8 @@ What it cannot say. Walking is in it: a camera that people mostly reach last rea
 (`USUAL_LAG_S`). All offsets are against the other cameras together. Where one of many is off, the others still agree
 with each other and stay at 0; where two jump together they agree with each other, and are seen only while the rest
 outnumber them; with two cameras both move, in opposite directions, and nobody can say whose clock it was. A clock that
-is set back lives the same time twice, and a span that holds both halves shows two peaks: it is then not supported, and
-the step is dated to the next span.
+is set back lives the same time twice. A span that holds both halves has two peaks: it is not supported, or says what
+the larger half says, so the step may be dated one span late.
 """
 
 from __future__ import annotations
