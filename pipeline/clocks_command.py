@@ -97,7 +97,7 @@ def with_looks(clocks: Clocks, sightings: Sequence[Sighting]) -> Clocks:
     found = tuple(lag_steps(lags))
     silence = None
     if not lags:
-        silence = f"looks say nothing about clocks: no camera has {LEAST_STAYS} closed stays"
+        silence = f"looks say nothing about clocks: no camera has {LEAST_STAYS} closed stays, or all look the same"
     elif not found:
         silence = "looks say nothing about clocks: no lag stands out above chance"
     return replace(clocks, lags=tuple(lags), by_looks=found, silence=silence)

@@ -95,8 +95,8 @@ def lags_of_stays(
     fitted to the latest `MOST_FITTED` of them, without labels. Times (N,) float64 seconds. Raises ValueError like it.
     """
     order = _checked(cameras, entered_s, last_s, embeddings)
-    if len(order) < 2 or len(set(cameras)) < 2:
-        return []
+    if len(set(cameras)) < 2 or not np.ptp(embeddings, axis=0).any():
+        return []  # nobody to compare with, or everybody looks the same to the last bit
     names = [cameras[k] for k in order]
     rows, begun, ended = embeddings[order], entered_s[order], last_s[order]
     n = -MOST_FITTED

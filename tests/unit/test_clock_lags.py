@@ -84,6 +84,8 @@ def test_thin_traffic_waits_for_enough_stays() -> None:
     assert all(sum(r.camera == s.camera and s.from_s <= r.entered_s + 3 < s.to_s for r in rows) >= 10 for s in spans)
     assert found([r for r in rows if r.camera == "a"]) == []
     assert found(walks(3, people=9)) == []
+    assert found([replace(r, embedding=rows[0].embedding) for r in rows]) == []  # all look the same
+    assert lags_of_stays([], np.zeros(0), np.zeros(0), np.zeros((0, 4), np.float32)) == []
 
 
 def test_small_wandering_is_no_step_and_short_steps_are_joined() -> None:
@@ -123,7 +125,7 @@ def test_clocks_tells_the_step_and_the_line(tmp_path) -> None:
 SILENT = {
     "no sightings": ([], "no closed stays of two cameras"),
     "one camera": (walks(5, people=30, cameras="a"), "no closed stays of two cameras"),
-    "too few": (walks(5, people=4), "no camera has 10 closed stays"),
+    "too few": (walks(5, people=4), "no camera has 10 closed stays, or all look the same"),
 }
 
 
