@@ -121,7 +121,8 @@ def stay_from_dict(d: dict[str, Any]) -> Stay:
     first_box, last_box = map(_read, d["boxes"])
     stay = Stay(d["camera"], d["track_id"], entered_s, last_s, d["closed"], _given(d["embedding"]), d["n_crops"])
     stay.first_box, stay.last_box = first_box, last_box
-    stay.global_id, stay.confirmed, stay.crowd = d["global_id"], d["confirmed"], d["crowd"]
+    stay.global_id, stay.confirmed = d["global_id"], d["confirmed"]
+    stay.crowd = max(d["crowd"], 1.0)  # earlier versions had nats there, from 0
     stay.taught = None if d["taught"] is None else Increment(*d["taught"])
     stay.taught_from = None if d["taught_from"] is None else (d["taught_from"][0], d["taught_from"][1])
     stay.face = _read(d.get("face"))
