@@ -101,14 +101,15 @@ def plot_curves(curves: Sequence[Row], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, len(curves), figsize=(4.6 * len(curves), 3.4), sharey=True, squeeze=False)
+    names = list(dict.fromkeys(k for one in curves for k, v in one.items() if isinstance(v, list) and k != "hours"))
     for panel, one in zip(panels[0], curves, strict=True):
-        for what, values in one.items():
-            if isinstance(values, list) and what != "hours":
-                panel.plot(one["hours"], values, marker=".", label=what)
+        for n, what in enumerate(names):  # one colour a run, also where a file lacks one
+            if what in one:
+                panel.plot(one["hours"], one[what], f"C{n}", marker=".", label=what)
         panel.set(title=str(one["data"]).split("/")[-1], xlabel="hours", ylim=(0, 1))
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("hand-over F1 of the links made then")
-    panels[0][-1].legend(fontsize=8)
+    max(panels[0], key=lambda p: len(p.lines)).legend(fontsize=8, loc="lower right")
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
