@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,8 +113,6 @@ class Gallery:
         self._in_view = np.zeros(0, np.bool_)
         self._gain = np.zeros(0)
         self._largest_gain: float | None = None
-        self._slots_in: dict[int, list[int]] = {}
-        self._slot_arrays: dict[int, NDArray[np.int64]] = {}
         self._weight = np.zeros(0)
 
     def __len__(self) -> int:
@@ -161,16 +158,6 @@ class Gallery:
         if self._largest_gain is None:
             self._largest_gain = float(self.gain.max(initial=1.0))
         return self._largest_gain
-
-    def slots_in(self, camera: str) -> NDArray[np.int64]:
-        """Slots of the identities last seen in a camera, rising."""
-        index = self.index_of(camera)
-        if index not in self._slots_in:
-            return np.zeros(0, np.int64)
-        if index not in self._slot_arrays:
-            self._slot_arrays[index] = np.array(self._slots_in[index], np.int64)
-            self._slot_arrays[index].setflags(write=False)
-        return self._slot_arrays[index]
 
     @property
     def weight(self) -> NDArray[np.float64]:
@@ -259,7 +246,6 @@ class Gallery:
         """Forget an identity."""
         slot = self._slot.pop(global_id)
         del self.identities[global_id]
-        self._place(slot, None)
         self._ids[slot] = 0
         self._vectors[slot], self._gain[slot], self._weight[slot] = 0.0, 0.0, 0.0
         self._free.append(slot)
@@ -269,7 +255,7 @@ class Gallery:
         identity, slot = self.identities[global_id], self._slot[global_id]
         open_now = [s for s in identity.stays if not s.closed]
         last = open_now[-1] if open_now else max(identity.stays, key=lambda s: (s.last_s, s.order))
-        self._place(slot, self.camera_index(last.camera))
+        self._camera[slot] = self.camera_index(last.camera)
         self._ids[slot] = global_id
         self._last_s[slot] = last.last_s
         self._entered_s[slot] = identity.stays[-1].entered_s
@@ -277,20 +263,6 @@ class Gallery:
         self._vectors[slot] = self.vector_of(identity)
         self._gain[slot] = self.gain_of(len(identity.prototypes))
         self._largest_gain = None
-
-    def _place(self, slot: int, camera: int | None) -> None:
-        """Say where the person of a slot was last seen; None empties the slot (`ids` still as before)."""
-        former = int(self._camera[slot]) if self._ids[slot] else None
-        if camera == former:
-            return
-        if former is not None:
-            slots = self._slots_in[former]
-            del slots[bisect_left(slots, slot)]
-            self._slot_arrays.pop(former, None)
-        if camera is not None:
-            insort(self._slots_in.setdefault(camera, []), slot)
-            self._slot_arrays.pop(camera, None)
-            self._camera[slot] = camera
 
     def gain_of(self, prototypes: int) -> float:
         """How much larger cosines to the mean of so many prototypes are than to one of them, >= 1.
