@@ -20,6 +20,7 @@ _CODES = {
         "MarketFileError": BAD_INPUT,
         "TooFewStays": BAD_INPUT,
         "SnapshotError": BAD_INPUT,
+        "ExitError": BAD_INPUT,
     },
     "pipeline.": {
         "ConfigError": BAD_INPUT,

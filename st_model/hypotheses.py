@@ -101,7 +101,13 @@ def transition_between(tables: TransitionTables, old: Stay, new: Stay, lift: flo
 
 
 def crowd_among(people: float, exits: float) -> float:
-    """How many stays end in a horizon for each identity that is about, >= 1."""
+    """How many stays end in a horizon for each identity that is about, >= 1.
+
+    people  `about`; exits  stays that end within the tables' horizon at the present rate (`Teacher.exits_per_s`)
+
+    >>> crowd_among(20.0, 100.0), crowd_among(20.0, 5.0)
+    (5.0, 1.0)
+    """
     return max(exits / max(people, 1.0), 1.0)
 
 
