@@ -37,8 +37,8 @@ BROKEN_S = 1.0
 """Within so long it is a broken track that goes on, not a return."""
 
 
-def return_doubt(same_camera: NDArray[np.bool_], delay_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,) nats to take from the log-odds of links with these delays.
+def return_doubt(same_camera: NDArray[np.bool_] | bool, delay_s: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """(N,) nats to take from the log-odds of links with these delays, or of one.
 
     >>> return_doubt(np.array([True, True, False]), np.array([0.4, 9.0, 9.0]))
     array([0. , 1.5, 0. ])

@@ -95,9 +95,10 @@ def transition_between(tables: TransitionTables, old: Stay, new: Stay, lift: flo
     b = tables.settings.bin_of(max(delay, tables.settings.origin_s))
     if b is None:
         return -np.inf, delay
-    log_r = _learnt_of(tables, old.camera, new.camera, np.array([b]), np.array([not old.closed]), new.crowd)
-    log_r -= return_doubt(np.array([old.camera == new.camera]), np.array([delay]))
-    return float(log_r[0]) + lift * tables.log_lift(old.camera, new.camera), delay
+    row = tables.log_ratio(old.camera, new.camera) if old.closed else tables.log_ratio_in_view(old.camera, new.camera)
+    log_r = float(_among(float(row[b]), tables.unlearnt(old.camera, new.camera), new.crowd))
+    log_r += lift * tables.log_lift(old.camera, new.camera)
+    return log_r - float(return_doubt(old.camera == new.camera, delay)), delay
 
 
 def crowd_among(people: float, exits: float) -> float:
@@ -111,25 +112,13 @@ def crowd_among(people: float, exits: float) -> float:
     return max(exits / max(people, 1.0), 1.0)
 
 
-def _learnt_of(
-    tables: TransitionTables,
-    from_camera: str,
-    to_camera: str,
-    bins: NDArray[np.int64],
-    in_view: NDArray[np.bool_],
-    crowd: float,
-) -> NDArray[np.float64]:
-    """(N,) log r of coming from one camera after the delays in `bins`, as it counts among `crowd`.
+def _among(log_r: NDArray[np.float64] | float, unlearnt: float, crowd: float) -> NDArray[np.float64]:
+    """(N,) or one log r as it counts among `crowd`.
 
     Rates compete. What was not learnt makes all identities equally likely (r = 1). What was learnt belongs to one exit
     among all within the horizon: that somebody comes from this one has odds density x horizon to their number, not to
-    that of the identities, of which only the last exit is left. Somebody still in view will have left by now with the
-    probability of all delays up to this one, and is one among those in view.
+    that of the identities, of which only the last exit is left.
     """
-    log_r = tables.log_ratio(from_camera, to_camera)[bins].astype(np.float64)
-    if in_view.any():
-        log_r[in_view] = tables.log_ratio_in_view(from_camera, to_camera)[bins[in_view]]
-    unlearnt = tables.unlearnt(from_camera, to_camera)
     return np.asarray(np.log(unlearnt + np.maximum(np.exp(log_r) - unlearnt, 0.0) / crowd))
 
 
@@ -299,7 +288,10 @@ def _from_one(
     bins = _bins(delay, tables.settings)
     expired = bins >= tables.settings.bins
     bins[expired] = 0
-    out = _learnt_of(tables, name, camera, bins, in_view, stay.crowd)
+    log_r = tables.log_ratio(name, camera)[bins].astype(np.float64)
+    if in_view.any():
+        log_r[in_view] = tables.log_ratio_in_view(name, camera)[bins[in_view]]
+    out = _among(log_r, tables.unlearnt(name, camera), stay.crowd)
     out += settings.lift * tables.log_lift(name, camera)
     out[expired] = -settings.revival
     return out

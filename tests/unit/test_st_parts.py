@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sighting_streams import unit
 
-from st_model.appearance import Basis, fit_basis, raw_basis
+from st_model.appearance import RETURN_DOUBT, Basis, fit_basis, raw_basis
 from st_model.calibration import Calibration, calibration_for, fit_platt, reliability
 from st_model.clocks import clock_offsets, clock_steps, cycle_residuals, pair_offsets
 from st_model.drift import PairDrift, observe
 from st_model.gallery import Gallery, Stay
-from st_model.hypotheses import MatchSettings, about, twice
+from st_model.hypotheses import MatchSettings, about, transition_between, twice
 from st_model.ledger import Correction, LedgerError, aliases, final_ids
 from st_model.merging import find_merges
 from st_model.sightings import Candidate, Decision
@@ -301,3 +301,31 @@ def test_a_pair_whose_counts_were_taken_back_is_as_one_never_seen() -> None:
     for one in (tables, anew):
         assert one.pairs() == [("c", "b")] and one.sources("b") == ["c"] and one.epochs() == [0]
         assert one.log_lift("a", "b") == 0.0
+
+
+def test_exits_are_counted_at_the_present_rate() -> None:
+    gallery = Gallery(raw_basis(Calibration(20.0, -10.0)))
+    teacher = Teacher(AXES)
+    assert teacher.exits_per_s(50.0) == 0.0
+    for n in range(6):
+        teacher.close(stay("a", n, 10.0 * n, 10.0 * n + 5.0, RED), gallery.basis)
+    assert teacher.exits_per_s(100.0) == pytest.approx(5 / 95.0)  # watched since the first exit, at 5 s: five since
+    assert teacher.exits_per_s(30.0) == pytest.approx(3 / 60.0)  # at least a minute; later exits are not known yet
+    assert teacher.exits_per_s(100.0 + 1800.0) == pytest.approx(1 / 1800.0)  # long quiet: as if one
+
+
+def test_what_tables_say_counts_less_among_many_exits_and_returns_are_doubted() -> None:
+    tables = TransitionTables(AXES)
+    tables.add([Increment(a, "b", 0, AXES.bin_of(20.0) or 0, 50 * ONE) for a in ("a", "b")])
+    old = stay("a", 1, 0.0, 10.0, RED)
+
+    def log_r(crowd: float, from_camera: str = "a", delay_s: float = 20.0) -> float:
+        new = stay("b", 2, 10.0 + delay_s, 40.0 + delay_s, RED)
+        new.crowd = crowd
+        return transition_between(tables, stay(from_camera, 1, 0.0, 10.0, RED), new, 0.0)[0]
+
+    alone, among = log_r(1.0), log_r(4.0)
+    unlearnt = tables.unlearnt(old.camera, "b")
+    assert np.exp(among) == pytest.approx(unlearnt + (np.exp(alone) - unlearnt) / 4.0)
+    assert log_r(1.0, "b") == pytest.approx(alone - RETURN_DOUBT)
+    assert log_r(1.0, "b", 0.5) == pytest.approx(log_r(1.0, "a", 0.5))  # a broken track goes on
