@@ -33,7 +33,9 @@ class MatchSettings:
     new_share          share of arrivals that are new people before anything was learnt
     new_evidence       how many arrivals that guess is worth
     caution            nats that a known person must bring up against a new one: a false merge costs more than a second
-                       id. A cost, not evidence: it teaches nobody's share of new people
+                       id. A cost, not evidence: it teaches nobody's share of new people. Where decoys were seen
+                       (`st_model.decoys`) it is where it starts
+    mistaken           share of decoys that may be taken for somebody known, [0, 1); 0: caution stays as it is
     lift               weight of "how often does this pair of cameras happen at all", [0, 1]
     merge_at           probability from which two identities are merged
     merge_time         nats that time may add to a merge at most: it never merges what does not look alike
@@ -53,6 +55,7 @@ class MatchSettings:
     new_share: float = 0.3
     new_evidence: float = 100.0
     caution: float = 3.45
+    mistaken: float = 0.05
     lift: float = 1.0
     merge_at: float = 0.945
     merge_time: float = 9.0
@@ -67,8 +70,8 @@ class MatchSettings:
     def __post_init__(self) -> None:
         if self.window_s <= 0 or self.memory_s <= 0 or self.tolerance_s < 0:
             raise ValueError("window_s and memory_s must be positive, tolerance_s not negative")
-        if not (0 < self.new_share < 1 and 0 < self.merge_at <= 1 and 0 <= self.margin < 1):
-            raise ValueError("new_share must lie in (0, 1), merge_at in (0, 1], margin in [0, 1)")
+        if not (0 < self.new_share < 1 and 0 < self.merge_at <= 1 and 0 <= self.margin < 1 and 0 <= self.mistaken < 1):
+            raise ValueError("new_share must lie in (0, 1), merge_at in (0, 1], margin and mistaken in [0, 1)")
 
 
 @dataclass(frozen=True)

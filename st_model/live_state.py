@@ -82,6 +82,7 @@ class StateKeeper:
             "open": [number[id(s)] for s in state.stays.values()],
             "changed": sorted(state.changed),
             "look_again_s": state.look_again_s if np.isfinite(state.look_again_s) else None,
+            "caution_learnt": state.caution_learnt,
         }
         changed = {
             name: _packed(value)
@@ -152,6 +153,7 @@ class StateKeeper:
                 drift={(a, b): PairDrift(d[0], d[1], d[2], d[3], tuple(d[4])) for a, b, d in drifts},
                 changed=set(rest["changed"]),
                 look_again_s=-np.inf if rest["look_again_s"] is None else rest["look_again_s"],
+                caution_learnt=float(rest.get("caution_learnt", 0.0)),
             )
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, SnapshotError):

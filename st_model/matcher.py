@@ -16,6 +16,7 @@ from scipy.special import expit, logit
 
 from st_model.appearance import fit_basis, raw_basis
 from st_model.deciding import NEW, crowds, decide, stay_after
+from st_model.decoys import learn_caution
 from st_model.drift import Alarm, PairDrift, observe
 from st_model.gallery import Gallery, Stay
 from st_model.hypotheses import MatchSettings
@@ -28,6 +29,12 @@ from st_model.teaching import Outage, Teacher
 from st_model.transitions import Increment, TransitionTables
 
 __all__ = ["NEW", "MatchSettings", "MatcherState", "OnlineMatcher", "Outcome", "apply", "decide"]
+
+
+REFIT_EVERY = 512
+"""Closed stays after which the appearance basis is fitted again; doubling up to there."""
+FITTED_STAYS = 1536
+"""Latest closed stays it is fitted to."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,8 @@ class OnlineMatcher:
             del self.state.stays[key]
 
     def _window(self, window: list[Sighting], time_s: float, out: Outcome) -> None:
-        state, settings = self.state, self.settings
+        state = self.state
+        settings = replace(self.settings, caution=self.settings.caution + state.caution_learnt)
         needed = []
         for s in {s.key: s for s in window}.values():  # only the last word of each stay
             known = state.stays.get(s.key)
@@ -176,6 +184,8 @@ class OnlineMatcher:
                 decision = proposal
                 if proposal.global_id not in state.gallery.identities:  # NEW, or emptied by a decision just before
                     decision = replace(proposal, global_id=self.next_id())
+                if sighting.closed:
+                    learn_caution(state, stay_after(state, sighting), self.tables, settings, crowd)
                 increments = apply(state, decision, sighting, settings, crowd)
                 out.decisions.append(decision)
                 self._teach(increments, time_s, out)
@@ -199,7 +209,9 @@ class OnlineMatcher:
     def _correct(self, time_s: float, out: Outcome) -> None:
         state, settings = self.state, self.settings
         if time_s >= state.look_again_s:  # what was learnt since may join identities that have not changed
-            state.changed.update(state.gallery.identities.keys() - state.gallery.guests)
+            gallery, since_s = state.gallery, time_s - self.tables.settings.horizon_s
+            near = gallery.ids[(gallery.ids > 0) & (gallery.in_view | (gallery.last_s >= since_s))]
+            state.changed.update(set(near.tolist()) - gallery.guests)
             state.look_again_s = time_s + settings.merge_every_s
         changed = sorted(i for i in state.changed if i in state.gallery.identities)
         state.changed.clear()
@@ -233,8 +245,8 @@ class OnlineMatcher:
     def _refresh_basis(self) -> None:
         teacher, settings = self.state.teacher, self.settings
         fitted = self.state.gallery.basis.stays
-        due = max(settings.centre_from, 2 * fitted) if fitted < 2048 else fitted + 2048
-        stays = teacher.stays
+        due = max(settings.centre_from, 2 * fitted) if fitted < REFIT_EVERY else fitted + REFIT_EVERY
+        stays = teacher.stays[-FITTED_STAYS:]
         if teacher.closed_stays < due or len(stays) < settings.centre_from:
             return
         basis = fit_basis(

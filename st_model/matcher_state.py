@@ -29,6 +29,7 @@ class MatcherState:
     changed       identities that changed since merges were last looked for
     look_again_s  when all identities are looked at again
     waiting       sightings not decided yet
+    caution_learnt  nats that `st_model.decoys` added to the caution of the settings
     """
 
     gallery: Gallery
@@ -39,6 +40,7 @@ class MatcherState:
     changed: set[int] = field(default_factory=set)
     look_again_s: float = -np.inf
     waiting: list[Sighting] = field(default_factory=list)
+    caution_learnt: float = 0.0
 
     def new_share(self, camera: str, settings: MatchSettings) -> float:
         """Share of arrivals at a camera that are new people."""

@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 
 from st_model.faces import face_term, mean_face
 from st_model.gallery import Gallery, Identity, Stay
-from st_model.hypotheses import MatchSettings, transition_between, twice
+from st_model.hypotheses import MatchSettings, about, transition_between, twice
 from st_model.ledger import Correction
 from st_model.transitions import TransitionTables
 
@@ -44,14 +44,15 @@ def find_merges(
         return []
     out: list[Correction] = []
     gone: set[int] = set()
-    for global_id in _promising(gallery, changed, tables, settings, new_share):
+    people = max(about(gallery, time_s, tables, settings) - 1.0, 1.0)
+    for global_id in _promising(gallery, changed, tables, settings, new_share, people):
         if global_id in gone:
             continue
-        best = _best_partner(gallery, global_id, gone, tables, settings, new_share)
+        best = _best_partner(gallery, global_id, gone, tables, settings, new_share, people)
         if best is None or expit(best[1]) < settings.merge_at:
             continue
         other, log_odds = best
-        back = _best_partner(gallery, other, gone, tables, settings, new_share)
+        back = _best_partner(gallery, other, gone, tables, settings, new_share, people)
         if back is None or back[0] != global_id:
             continue
         into, away = min(global_id, other), max(global_id, other)
@@ -69,6 +70,7 @@ def _promising(
     tables: TransitionTables,
     settings: MatchSettings,
     new_share: Callable[[str, MatchSettings], float],
+    people: float,
 ) -> list[int]:
     """Those of `changed`, in their order, whose best partner may be probable enough; nearly all identities have none.
 
@@ -76,7 +78,7 @@ def _promising(
     summation (`SLACK`), the most that a face can add, and merges of this look not yet taken away.
     """
     c = gallery.basis.calibration
-    need = float(logit(settings.merge_at)) - SLACK + float(np.log(max(gallery.people - 1, 1)))
+    need = float(logit(settings.merge_at)) - SLACK + float(np.log(people))
     gain, alive = gallery.gain**BOTH_MEANS, gallery.ids > 0
     alone: dict[int, float] = {}
     links: Links = {}
@@ -121,13 +123,14 @@ def _best_partner(
     tables: TransitionTables,
     settings: MatchSettings,
     new_share: Callable[[str, MatchSettings], float],
+    people: float,
 ) -> tuple[int, float] | None:
     c = gallery.basis.calibration
     identity = gallery.identities[global_id]
     cosine = gallery.vectors @ gallery.vectors[gallery.slot(global_id)]
     wanted = float(logit(settings.merge_at))
     share = new_share(identity.stays[0].camera, settings)
-    prior = float(np.log1p(-share) - np.log(share) - np.log(max(gallery.people - 1, 1)))
+    prior = float(np.log1p(-share) - np.log(share) - np.log(people))
     face = mean_face(s.face for s in identity.stays)
     most_face = 0.0 if face is None else settings.face_limit
     offset = c.b0 * (gallery.gain * gallery.gain[gallery.slot(global_id)]) ** BOTH_MEANS

@@ -49,6 +49,7 @@ def state_to_dict(state: MatcherState) -> dict[str, Any]:
         "drift": [[*pair, d.links, d.mean, d.surprise, d.alarmed, list(d.recent)] for pair, d in state.drift.items()],
         "changed": sorted(state.changed),
         "look_again_s": state.look_again_s if np.isfinite(state.look_again_s) else None,
+        "caution_learnt": state.caution_learnt,
         "waiting": [_sighting_to_dict(s) for s in state.waiting],
         "basis": basis_to_dict(state.gallery.basis),
         "gallery": state.gallery.layout(number),
@@ -73,6 +74,7 @@ def state_from_dict(saved: dict[str, Any], axes: TableSettings, outages: tuple[O
             changed=set(saved["changed"]),
             look_again_s=-np.inf if saved["look_again_s"] is None else saved["look_again_s"],
             waiting=[_sighting_from_dict(s) for s in saved["waiting"]],
+            caution_learnt=float(saved.get("caution_learnt", 0.0)),
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise SnapshotError(f"snapshot is damaged ({error!r}); start fresh") from error

@@ -89,6 +89,10 @@ class Teacher:
         self._remember(stay, own, root)
         return increments
 
+    def ended_before(self, time_s: float) -> int:
+        """How many of `stays`, from the first on, ended before: all but a few that closed out of order."""
+        return int(np.searchsorted(self._last_s[: len(self.stays)], time_s))
+
     def exits_per_s(self, now_s: float) -> float:
         """How many stays end in a second, of late: in the last RECENT_S, or since watching began."""
         last = self._last_s[: len(self.stays)]

@@ -78,11 +78,20 @@ def slow_assignment(weights: list[dict[int | None, float]]) -> float:
 
 
 def slow_merges(
-    gallery: Gallery, changed: Sequence[int], tables: TransitionTables, settings: MatchSettings, new_share: float
+    gallery: Gallery,
+    changed: Sequence[int],
+    tables: TransitionTables,
+    settings: MatchSettings,
+    new_share: float,
+    time_s: float,
 ) -> list[tuple[int, int]]:
     """(id, into id) of every merge: each changed identity in turn with its best partner, if it is that one's best."""
     c, everybody = gallery.basis.calibration, gallery.identities
     wanted = math.log(settings.merge_at / (1 - settings.merge_at))
+    gone_s = time_s - tables.settings.horizon_s
+    about = sum(
+        1.0 if max(s.last_s for s in i.stays) >= gone_s else math.exp(-settings.revival) for i in everybody.values()
+    )
 
     def weights(a: int) -> dict[int, float]:
         out = {}
@@ -93,7 +102,7 @@ def slow_merges(
             cosine = float(np.dot(gallery.vector_of(everybody[a]), gallery.vector_of(everybody[b])))
             gains = [gallery.gain_of(len(everybody[i].prototypes)) for i in (a, b)]
             alike = c.g0 * cosine + c.b0 * (gains[0] * gains[1]) ** BOTH_MEANS
-            alike += math.log(1 - new_share) - math.log(new_share) - math.log(max(len(everybody) - 1, 1))
+            alike += math.log(1 - new_share) - math.log(new_share) - math.log(max(about - 1, 1))
             if alike + settings.merge_time >= wanted:  # time alone never merges
                 out[b] = alike + min(settings.g1 * time, settings.merge_time)
         return out
