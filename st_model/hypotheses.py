@@ -60,7 +60,7 @@ class MatchSettings:
     merge_at: float = 0.945
     merge_time: float = 9.0
     merge_every_s: float = 600.0
-    split_at: float = 0.99
+    split_at: float = 0.9
     centre_from: int = 64
     whiten_from: int = 512
     shown: int = 8

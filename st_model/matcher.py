@@ -224,7 +224,7 @@ class OnlineMatcher:
 
         gallery = state.gallery
         own = [i for i in changed if i not in gallery.guests]  # guests are split where they come from
-        for stay, probability in find_splits(gallery, own, self.tables, settings, new_share):
+        for stay, probability in find_splits(gallery, own, self.tables, settings, new_share, time_s):
             former, into = stay.global_id, self.next_id()
             self._teach(retractions(state.gallery.identities[former], stay), time_s, out)
             confirmed = stay.confirmed

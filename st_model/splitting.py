@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from st_model.gallery import Gallery, Identity, Stay
-from st_model.hypotheses import MatchSettings, transition_between
+from st_model.hypotheses import MatchSettings, about, transition_between
 from st_model.transitions import Increment, TransitionTables
 
 LEAST_STAYS = 3
@@ -23,24 +23,26 @@ def find_splits(
     tables: TransitionTables,
     settings: MatchSettings,
     new_share: Callable[[str, MatchSettings], float],
+    time_s: float,
 ) -> list[tuple[Stay, float]]:
     """(stay, probability that it is somebody else), at most one of each changed identity: the worst."""
     c = gallery.basis.calibration
+    others = max(about(gallery, time_s, tables, settings) - 1.0, 1.0)
     out = []
     for global_id in changed:
         identity = gallery.identities[global_id]
         if len(identity.prototypes) < LEAST_STAYS:
             continue
         share = new_share(identity.stays[0].camera, settings)
-        prior = float(np.log1p(-share) - np.log(share) - np.log(max(gallery.people - 1, 1)))
+        prior = float(np.log1p(-share) - np.log(share) - np.log(others))
         offset = c.b0 * gallery.gain_of(len(identity.prototypes) - 1)
         orders = [s.order for s in identity.stays]
         times = [
             min(settings.g1 * _time_gain(identity, stay, orders, tables, settings), settings.merge_time)
             for stay in identity.prototypes
         ]
-        about = c.g0 * gallery.agreements(identity) + offset + times + prior
-        if about.min() > SLACK - float(logit(settings.split_at)):  # nearly all; no need to be exact
+        belonging = c.g0 * gallery.agreements(identity) + offset + times + prior
+        if belonging.min() > SLACK - float(logit(settings.split_at)):  # nearly all; no need to be exact
             continue
         worst: tuple[float, Stay] | None = None
         for stay, time in zip(identity.prototypes, times, strict=True):

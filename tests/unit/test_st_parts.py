@@ -199,7 +199,7 @@ def test_a_stay_that_does_not_belong_is_split_and_its_links_retracted() -> None:
     blue = stay("b", 9, 150, 155, BLUE)
     blue.taught, blue.taught_from = Increment("a", "b", 0, 40, 3000), red[3].key
     gallery = people([*red, blue])
-    found = find_splits(gallery, [1], TransitionTables(AXES), SETTINGS, share)
+    found = find_splits(gallery, [1], TransitionTables(AXES), SETTINGS, share, 0.0)
     assert [(s.key, p > 0.99) for s, p in found] == [(blue.key, True)]
     assert retractions(gallery.identities[1], blue) == [Increment("a", "b", 0, 40, -3000)]
     assert retractions(gallery.identities[1], blue) == []  # only once
