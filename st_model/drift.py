@@ -1,45 +1,54 @@
-"""Alarms for a pair of cameras whose transitions changed: a camera was moved, a clock jumped, a door was closed.
+"""Alarms for a pair of cameras whose transitions changed: a camera was moved, a clock jumped, a way became longer.
 
-Each new link asks the table how well it expected it (log r before it is added). A cumulative sum (Page, Biometrika
-1954)
-of the shortfall against the pair's own long-term mean rises only when links keep surprising. While an alarm lasts the
-pair's weight is at the floor: neutral instead of wrong. It ends when recent links are expected again.
+The latest delays of a pair are compared with those before them: the largest distance of their two cumulative
+distributions (Kolmogorov and Smirnov), which asks for no bandwidth and forgives a few wrong links. The table itself
+cannot be asked whether it is surprised: it learns a new delay within two or three links, so that nothing surprises it
+for long. While an alarm lasts the pair's weight is at the floor: neutral instead of wrong. It ends when the table
+expects what comes; what was before is then forgotten here, and the new delays are what later ones are compared with.
+
+A door that closes gives no links any more, and so no alarm; its counts fade.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from st_model.transitions import Pair
 
-LEAST_LINKS = 20
-"""Links before a pair can raise an alarm."""
-ALARM_AT = 12.0
-"""Nats of accumulated surprise. A mean of 3 nats a link lost entirely is noticed after about 8 links."""
-SURPRISE_CAP = 4.0
-"""One link counts at most this much: a single wrong one raises nothing."""
-RECENT = 10
-"""Links that must be expected again, on average by half the long-term mean, before the alarm ends."""
+RECENT = 12
+"""Latest links that are compared with those before."""
+REFERENCE, LEAST_REFERENCE = 100, 15
+"""Links before those: the most that are remembered, and the least that an alarm needs."""
+ALARM_AT = 2.2
+"""Distance of the two distributions that raises an alarm, times sqrt(n m / (n + m)) of n and m links: so it is as
+rare for few as for many. By chance one link in some 10,000 raises one."""
+CALM_LINKS, CALM_LOG_R = 5, 1.0
+"""Links in a row whose mean log r ends an alarm: e times likelier than by chance."""
 
 
 @dataclass(frozen=True)
 class PairDrift:
-    """Running figures of one pair: links, their mean log r, the cumulative sum, and whether an alarm is on.
+    """What is remembered of one pair: delay bins of older and of the latest links, and whether an alarm is on.
+
+    expected  log r of the links since the alarm
 
     >>> state = PairDrift()
-    >>> for _ in range(40): state = observe(state, 3.0)
+    >>> for n in range(40): state = observe(state, 20 + n % 5, 3.0)
     >>> state.alarmed
     False
-    >>> for _ in range(10): state = observe(state, -2.0)
+    >>> for n in range(RECENT): state = observe(state, 60 + n % 5, 2.0)
     >>> state.alarmed
     True
     """
 
-    links: int = 0
-    mean: float = 0.0
-    surprise: float = 0.0
     alarmed: bool = False
-    recent: tuple[float, ...] = field(default=())
+    reference: tuple[int, ...] = ()
+    recent: tuple[int, ...] = ()
+    expected: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,18 +60,31 @@ class Alarm:
     raised: bool
 
 
-def observe(state: PairDrift, log_r: float) -> PairDrift:
-    """The figures after one more link that the table, as it was before it, gave this log r."""
-    recent = (*state.recent, log_r)[-RECENT:]
+def observe(state: PairDrift, delay_bin: int, log_r: float) -> PairDrift:
+    """What is remembered after one more link, of this delay, that the table before it gave this log r."""
     if state.alarmed:
-        calm = len(recent) == RECENT and sum(recent) / RECENT >= 0.5 * state.mean
-        return replace(state, recent=recent, alarmed=not calm, surprise=0.0)
-    links = state.links + 1
-    if links <= LEAST_LINKS:
-        return PairDrift(links, state.mean + (log_r - state.mean) / links, 0.0, False, recent)
-    shortfall = min(0.5 * state.mean - log_r, SURPRISE_CAP)
-    surprise = max(0.0, state.surprise + shortfall)
-    mean = state.mean + (log_r - state.mean) / min(links, 200)
-    if surprise > ALARM_AT:
-        return PairDrift(links, state.mean, 0.0, True, ())
-    return PairDrift(links, mean, surprise, False, recent)
+        expected = (*state.expected, log_r)[-CALM_LINKS:]
+        recent = (*state.recent, delay_bin)[-RECENT:]
+        if len(expected) == CALM_LINKS and sum(expected) / CALM_LINKS >= CALM_LOG_R:
+            return PairDrift(reference=recent)
+        return replace(state, recent=recent, expected=expected)
+    recent = (*state.recent, delay_bin)
+    reference = (*state.reference, *recent[:-RECENT])[-REFERENCE:]
+    recent = recent[-RECENT:]
+    if len(recent) == RECENT and len(reference) >= LEAST_REFERENCE:
+        worth = RECENT * len(reference) / (RECENT + len(reference))
+        if distance(recent, reference) * math.sqrt(worth) >= ALARM_AT:
+            return PairDrift(True, (), recent)
+    return PairDrift(False, reference, recent)
+
+
+def distance(a: Sequence[int], b: Sequence[int]) -> float:
+    """Largest distance of the cumulative distributions of two samples, neither empty, in [0, 1].
+
+    >>> distance([1, 2], [1, 2]), distance([1, 2], [3, 4]), distance([1, 3], [2, 4])
+    (0.0, 1.0, 0.5)
+    """
+    first, second = np.sort(a), np.sort(b)
+    at = np.concatenate([first, second])
+    shares = (np.searchsorted(x, at, side="right") / len(x) for x in (first, second))
+    return float(np.abs(np.subtract(*shares)).max())

@@ -57,7 +57,7 @@ class MatchSettings:
     caution: float = 3.45
     mistaken: float = 0.05
     lift: float = 1.0
-    merge_at: float = 0.945
+    merge_at: float = 0.96
     merge_time: float = 9.0
     merge_every_s: float = 600.0
     split_at: float = 0.9

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import astuple, fields
+from dataclasses import fields
 from operator import attrgetter
 from typing import Any, Self
 
@@ -25,6 +25,8 @@ from st_model.snapshot import (
     SnapshotError,
     basis_from_dict,
     basis_to_dict,
+    drift_from_row,
+    drift_to_row,
     stay_from_dict,
     stay_to_dict,
 )
@@ -150,7 +152,7 @@ class StateKeeper:
                 teacher,
                 stays={s.key: s for s in opened},
                 new_seen={camera: (float(new), float(all_)) for camera, new, all_ in seen},
-                drift={(a, b): PairDrift(d[0], d[1], d[2], d[3], tuple(d[4])) for a, b, d in drifts},
+                drift={(a, b): drift_from_row(d) for a, b, d in drifts},
                 changed=set(rest["changed"]),
                 look_again_s=-np.inf if rest["look_again_s"] is None else rest["look_again_s"],
                 caution_learnt=float(rest.get("caution_learnt", 0.0)),
@@ -193,7 +195,7 @@ def _packed(value: object) -> bytes:
         if isinstance(item, Basis):
             return basis_to_dict(item)
         if isinstance(item, PairDrift):
-            return astuple(item)
+            return drift_to_row(item)
         raise TypeError(f"{type(item).__name__} cannot be saved")
 
     return json.dumps(value, default=plain, ensure_ascii=False, separators=(",", ":")).encode()

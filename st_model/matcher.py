@@ -198,7 +198,7 @@ class OnlineMatcher:
             pair = (item.from_camera, item.to_camera)
             if item.count > 0:
                 before = self.state.drift.get(pair, PairDrift())
-                after = observe(before, float(self.tables.trusted_log_ratio(*pair)[item.bin]))
+                after = observe(before, item.bin, float(self.tables.trusted_log_ratio(*pair)[item.bin]))
                 self.state.drift[pair] = after
                 if after.alarmed != before.alarmed:
                     out.alarms.append(Alarm(pair, time_s, after.alarmed))

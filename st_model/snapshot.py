@@ -46,7 +46,7 @@ def state_to_dict(state: MatcherState) -> dict[str, Any]:
         "stays": [stay_to_dict(s) for s in stays.values()],
         "open": [number[id(s)] for s in state.stays.values()],
         "new_seen": {c: list(v) for c, v in state.new_seen.items()},
-        "drift": [[*pair, d.links, d.mean, d.surprise, d.alarmed, list(d.recent)] for pair, d in state.drift.items()],
+        "drift": [[*pair, *drift_to_row(d)] for pair, d in state.drift.items()],
         "changed": sorted(state.changed),
         "look_again_s": state.look_again_s if np.isfinite(state.look_again_s) else None,
         "caution_learnt": state.caution_learnt,
@@ -70,7 +70,7 @@ def state_from_dict(saved: dict[str, Any], axes: TableSettings, outages: tuple[O
             teacher,
             stays={stays[n].key: stays[n] for n in saved["open"]},
             new_seen={c: (float(v[0]), float(v[1])) for c, v in saved["new_seen"].items()},
-            drift={(d[0], d[1]): PairDrift(d[2], d[3], d[4], d[5], tuple(d[6])) for d in saved["drift"]},
+            drift={(d[0], d[1]): drift_from_row(d[2:]) for d in saved["drift"]},
             changed=set(saved["changed"]),
             look_again_s=-np.inf if saved["look_again_s"] is None else saved["look_again_s"],
             waiting=[_sighting_from_dict(s) for s in saved["waiting"]],
@@ -166,6 +166,19 @@ def _sighting_from_dict(d: dict[str, Any]) -> Sighting:
 def _face_to_dict(face: NDArray[np.float32] | None) -> dict[str, Any]:
     """Nothing where no face was seen: most stays."""
     return {} if face is None else {"face": _array(face)}
+
+
+def drift_to_row(d: PairDrift) -> list[Any]:
+    """What is remembered of a pair's delays, as plain values."""
+    return [d.alarmed, list(d.reference), list(d.recent), list(d.expected)]
+
+
+def drift_from_row(row: list[Any]) -> PairDrift:
+    """The inverse of `drift_to_row`. Earlier versions kept five other figures: of those only the alarm goes on."""
+    if len(row) == 5:
+        return PairDrift(alarmed=bool(row[3]))
+    alarmed, reference, recent, expected = row
+    return PairDrift(bool(alarmed), tuple(reference), tuple(recent), tuple(expected))
 
 
 def basis_to_dict(b: Basis) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """How good the ids are, on every measurement there is: a table to read and JSON to keep.
 
-    python -m tests.benchmarks.quality [--only world wildtrack market vcam demo one_by_one ablation] [--json OUT]
+    python -m tests.benchmarks.quality [--only world wildtrack market vcam demo one_by_one ablation guards] [--json OUT]
         [--seeds 101 102 103] [--work DIR] [--no-cosine | --only-cosine] [--curves PICTURE.png] [--sheet PICTURE.png]
 
 Needs `$IDENTRIX_DATA`, and `$IDENTRIX_MODELS` for footage; a part whose data are absent is left out and says so.
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.benchmarks.quality_runs import Row
 
-PARTS = ("world", "wildtrack", "market", "vcam", "demo", "one_by_one", "ablation")
+PARTS = ("world", "wildtrack", "market", "vcam", "demo", "one_by_one", "ablation", "guards")
 
 
 def main() -> None:
@@ -93,6 +93,10 @@ def measure(part: str, data: Path, args: argparse.Namespace) -> object:
             row = one_by_one(need(data / "intel_one_by_one"), work, args.sheet)
             print(json.dumps(row, indent=1))
             return row
+        if part == "guards":
+            from tests.benchmarks.quality_guards import guard_rows
+
+            return show([said(row) for row in guard_rows(args.seeds[0])])
         from tests.benchmarks.quality_ablation import market_ablation, world_ablation
 
         return {

@@ -23,7 +23,9 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "no transitions at all": ("match.g1=0",),
     "transition weight g1 = 0.5": ("match.g1=0.5",),
     "no lift (how often a pair happens)": ("match.lift=0",),
-    "no caution towards known people": ("match.caution=0",),
+    "no caution towards known people": ("match.caution=0", "match.mistaken=0"),
+    "caution as shipped, not learnt from decoys": ("match.mistaken=0",),
+    "basis fitted to all stays remembered": ("st_model.matcher.FITTED_STAYS=1000000000",),
     "no centring per camera, no whitening, no refit": ("match.centre_from=1000000000", "match.whiten_from=1000000000"),
     "no whitening": ("match.whiten_from=1000000000",),
     "no merging": ("match.merge_at=1",),
@@ -56,9 +58,8 @@ def _constants(switches: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def switched(name: str, encoder: str | None) -> Iterator[MatchConfig]:
-    """Settings with one of the SWITCHES."""
-    switches = SWITCHES[name]
+def switched(switches: Sequence[str], encoder: str | None) -> Iterator[MatchConfig]:
+    """Settings with some of the SWITCHES."""
     config = config_for(encoder, [s for s in switches if s.startswith(("match.", "tables."))])
     with _constants([s for s in switches if s.startswith("st_model.")]):
         yield config
@@ -70,7 +71,7 @@ def world_ablation(seeds: Sequence[int], cameras: int = 6) -> Iterator[Row]:
     for name in SWITCHES:
         found: dict[str, list[Row]] = {"cold": [], "warm": []}
         for (early, _), (late, truth) in worlds:
-            with switched(name, None) as config:
+            with switched(SWITCHES[name], None) as config:
                 first = run(early, TransitionTables(config.tables), config).tables
                 warm = TransitionTables(config.tables)
                 warm.add(first.items())
@@ -91,7 +92,7 @@ def market_ablation(folder: Path, file: str = "osnet_msmt") -> Iterator[Row]:
     """A network that never saw the site, from empty tables; a row as soon as it is measured."""
     sightings, truth = read_market(folder, file)
     for name in SWITCHES:
-        with switched(name, "osnet") as config:
+        with switched(SWITCHES[name], "osnet") as config:
             done = run(sightings, TransitionTables(config.tables), config)
         keys = ("hand_over_f1", "pairs_f1", "false_merges_per_1000", "purity", "completeness")
         scores = figures(truth, done.ids, {})

@@ -14,6 +14,7 @@ from pipeline.config import MatchConfig, load_match_config
 from pipeline.replay import Replayed, replay
 from st_model.link_scores import NOBODY, LabelledStay, LinkScores, score_links
 from st_model.sightings import Sighting
+from st_model.teaching import Outage
 from st_model.transitions import TransitionTables
 
 Row = dict[str, object]
@@ -43,9 +44,14 @@ def without_time(config: MatchConfig) -> MatchConfig:
     return config.model_copy(update={"match": replace(config.match, g1=0.0)})
 
 
-def run(sightings: Sequence[Sighting], tables: TransitionTables, config: MatchConfig | None = None) -> Run:
+def run(
+    sightings: Sequence[Sighting],
+    tables: TransitionTables,
+    config: MatchConfig | None = None,
+    outages: Sequence[Outage] = (),
+) -> Run:
     """A matcher that knows nobody yet sees all sightings; `tables` are taught."""
-    done = replay(sightings, config or config_for(), tables)
+    done = replay(sightings, config or config_for(), tables, outages=outages)
     entered = {s.key: s.entered_s for s in sightings}
     ids = {key: global_id for key, (global_id, _) in done.ids.items()}
     return Run(ids, {key: at - entered[key] for key, at in _settled(done).items()}, done.tables, done)

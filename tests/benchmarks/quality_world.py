@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.config import MatchConfig
 from st_model.link_scores import LabelledStay, score_links
 from st_model.sightings import Sighting
-from st_model.sightings_world import Difficulty, SightingsWorld, SiteChanges, world_settings
+from st_model.sightings_world import Difficulty, SightingsWorld, SiteChanges, WorldSettings, world_settings
 from st_model.transitions import TableSettings, TransitionTables
 from tests.benchmarks.quality_runs import (
     APPEARANCE,
@@ -49,7 +49,11 @@ EDGES_S = [HOUR_S + n * HOUR_S / 6 for n in range(7)]
 def hours(difficulty: Difficulty, seed: int, cameras: int, *, moved: bool = False) -> tuple[Watched, Watched]:
     """Sightings and truth of the first hour and of the second, by when the stay began."""
     changes = SiteChanges(layout_shift_s=HOUR_S) if moved else SiteChanges()
-    settings = replace(world_settings(difficulty, cameras, 2 * HOUR_S), changes=changes)
+    return two_hours(replace(world_settings(difficulty, cameras, 2 * HOUR_S), changes=changes), seed)
+
+
+def two_hours(settings: WorldSettings, seed: int) -> tuple[Watched, Watched]:
+    """Sightings and truth of the first and the second hour of a world of two."""
     observations, stays = SightingsWorld(settings, seed).watch()
     early = {stay.key for stay in stays if stay.entered_s < HOUR_S}
     late = {stay.key for stay in stays if HOUR_S <= stay.entered_s < 2 * HOUR_S}

@@ -6,17 +6,20 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sighting_streams import unit
 
 from st_model.appearance import RETURN_DOUBT, Basis, fit_basis, raw_basis
 from st_model.calibration import Calibration, calibration_for, fit_platt, reliability
 from st_model.clocks import clock_offsets, clock_steps, cycle_residuals, pair_offsets
-from st_model.drift import PairDrift, observe
+from st_model.drift import CALM_LINKS, PairDrift, distance, observe
 from st_model.gallery import Gallery, Stay
 from st_model.hypotheses import MatchSettings, about, transition_between, twice
 from st_model.ledger import Correction, LedgerError, aliases, final_ids
 from st_model.merging import find_merges
 from st_model.sightings import Candidate, Decision
+from st_model.snapshot import drift_from_row, drift_to_row
 from st_model.splitting import find_splits, retractions
 from st_model.teaching import Teacher, last_exit_weights
 from st_model.transitions import ONE, Increment, TableSettings, TransitionTables
@@ -112,16 +115,34 @@ def test_drift_is_noticed_and_ends() -> None:
     rng = np.random.default_rng(2)
     state = PairDrift()
     for _ in range(500):
-        state = observe(state, float(rng.normal(3.0, 1.0)))
+        state = observe(state, int(rng.normal(25.0, 4.0)), 3.0)
         assert not state.alarmed
-    state = observe(state, -3.0)
-    assert not state.alarmed  # one wrong link is no alarm
-    for _ in range(10):
-        state = observe(state, float(rng.normal(-2.0, 1.0)))
+    for n in range(4):
+        state = observe(state, 900 + n, -3.0)
+        assert not state.alarmed  # a few wrong links are no alarm
+    for _ in range(12):
+        state = observe(state, int(rng.normal(60.0, 4.0)), 2.0)
     assert state.alarmed
-    for _ in range(20):
-        state = observe(state, float(rng.normal(3.0, 1.0)))
+    state = observe(state, 60, -2.0)
+    for _ in range(CALM_LINKS):
+        assert state.alarmed  # until the table expects what comes
+        state = observe(state, int(rng.normal(60.0, 4.0)), 3.0)
     assert not state.alarmed
+    for _ in range(100):  # and the new delays are what is usual from now on
+        state = observe(state, int(rng.normal(60.0, 4.0)), 3.0)
+        assert not state.alarmed
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=20), st.lists(st.integers(0, 30), min_size=1, max_size=20))
+def test_the_distance_of_delays_is_that_of_kolmogorov_and_smirnov(a: list[int], b: list[int]) -> None:
+    slow = max(abs(sum(x <= t for x in a) / len(a) - sum(x <= t for x in b) / len(b)) for t in range(31))
+    assert distance(a, b) == pytest.approx(slow) == pytest.approx(distance(b, a))
+
+
+def test_what_earlier_versions_kept_of_drift_is_read() -> None:
+    assert drift_from_row([40, 3.0, 0.5, True, [1.0]]) == PairDrift(alarmed=True)
+    state = PairDrift(False, (1, 2), (3,), (0.5,))
+    assert drift_from_row(drift_to_row(state)) == state
 
 
 def walks(pairs: dict[tuple[str, str], float], ahead: dict[str, float], epoch: int, n: int = 12) -> list[Increment]:
