@@ -120,8 +120,9 @@ def test_drift_is_noticed_and_ends() -> None:
     for n in range(4):
         state = observe(state, 900 + n, -3.0)
         assert not state.alarmed  # a few wrong links are no alarm
-    for _ in range(12):
-        state = observe(state, int(rng.normal(60.0, 4.0)), 2.0)
+    links = 0
+    while not state.alarmed and links < 12:
+        state, links = observe(state, int(rng.normal(60.0, 4.0)), 2.0), links + 1
     assert state.alarmed
     state = observe(state, 60, -2.0)
     for _ in range(CALM_LINKS):
