@@ -124,7 +124,7 @@ def test_drift_is_noticed_and_ends() -> None:
     while not state.alarmed and links < 12:
         state, links = observe(state, int(rng.normal(60.0, 4.0)), 2.0), links + 1
     assert state.alarmed
-    state = observe(state, 60, -2.0)
+    state = observe(state, 60, -10.0)
     for _ in range(CALM_LINKS):
         assert state.alarmed  # until the table expects what comes
         state = observe(state, int(rng.normal(60.0, 4.0)), 3.0)
