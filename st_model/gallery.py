@@ -169,6 +169,11 @@ class Gallery:
         """How many identities there are, guests by their weight."""
         return float(self.weight.sum())
 
+    def seen_since(self, time_s: float) -> set[int]:
+        """Identities in view, or seen at that time or later."""
+        here = (self.ids > 0) & (self.in_view | (self.last_s >= time_s))
+        return set(self.ids[here].tolist())
+
     def weigh(self, global_id: int, weight: float) -> None:
         """Let an identity count by so much, in [0, 1]."""
         self._weight[self._slot[global_id]] = weight

@@ -209,9 +209,8 @@ class OnlineMatcher:
     def _correct(self, time_s: float, out: Outcome) -> None:
         state, settings = self.state, self.settings
         if time_s >= state.look_again_s:  # what was learnt since may join identities that have not changed
-            gallery, since_s = state.gallery, time_s - self.tables.settings.horizon_s
-            near = gallery.ids[(gallery.ids > 0) & (gallery.in_view | (gallery.last_s >= since_s))]
-            state.changed.update(set(near.tolist()) - gallery.guests)
+            since_s = time_s - self.tables.settings.horizon_s
+            state.changed.update(state.gallery.seen_since(since_s) - state.gallery.guests)
             state.look_again_s = time_s + settings.merge_every_s
         changed = sorted(i for i in state.changed if i in state.gallery.identities)
         state.changed.clear()
