@@ -268,7 +268,8 @@ def _look_up(
     axes = tables.settings
     out = np.where(_bins(delay, axes) >= axes.bins, -settings.revival, 0.0)
     cameras, in_view, sources = gallery.camera[index], gallery.in_view[index], tables.sources(stay.camera)
-    order = np.argsort(cameras, kind="stable")
+    # NumPy sorts 16-bit integers by radix, several times faster; nobody has 32,768 cameras in one gallery.
+    order = np.argsort(cameras.astype(np.int16) if len(gallery.cameras) < 2**15 else cameras, kind="stable")
     codes = np.array([gallery.index_of(name) for name in sources], np.int32)
     begins, ends = (np.searchsorted(cameras[order], codes, side=side).tolist() for side in ("left", "right"))
     for name, begin, end in zip(sources, begins, ends, strict=True):  # anywhere else nothing is known: log r = 0
