@@ -121,7 +121,8 @@ def fit_basis(
 def _whitening(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     covariance = vectors.T.astype(np.float64) @ vectors.astype(np.float64) / len(vectors)
     values, axes = np.linalg.eigh(covariance)
-    return np.asarray(axes * (np.maximum(values, 0.0) + WHITEN_RIDGE * values[-1]) ** -0.5, dtype=np.float32)
+    ridge = WHITEN_RIDGE * max(float(values[-1]), 1e-9)  # an encoder that says the same of everybody has no spread
+    return np.asarray(axes * (np.maximum(values, 0.0) + ridge) ** -0.5, dtype=np.float32)
 
 
 GAPS_S = (20.0, 100.0, 500.0)

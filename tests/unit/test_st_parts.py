@@ -111,6 +111,15 @@ def test_the_fitted_basis_undoes_a_colour_cast_and_separates_people() -> None:
     assert np.mean(basis.calibration.g0 * other + basis.calibration.b0 < 0) > 0.9
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_encoder_that_says_the_same_of_everybody_gives_a_basis_in_which_nobody_is_alike() -> None:
+    same = np.tile(unit(np.arange(1.0, 9.0)), (80, 1))
+    times = np.arange(80.0) * 10
+    basis = fit_basis(["a", "b"] * 40, same, times, times + 5, whiten=True, stays=80)
+    assert np.isfinite([basis.calibration.g0, basis.calibration.b0]).all()
+    assert np.abs(basis.vectors(["a", "b"], same[:2])).max() < 1e-3
+
+
 def test_drift_is_noticed_and_ends() -> None:
     rng = np.random.default_rng(2)
     state = PairDrift()
