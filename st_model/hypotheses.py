@@ -55,9 +55,9 @@ class MatchSettings:
     new_share: float = 0.3
     new_evidence: float = 100.0
     caution: float = 3.45
-    mistaken: float = 0.05
+    mistaken: float = 0.03
     lift: float = 1.0
-    merge_at: float = 0.96
+    merge_at: float = 0.945
     merge_time: float = 9.0
     merge_every_s: float = 600.0
     split_at: float = 0.9
