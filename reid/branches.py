@@ -86,7 +86,7 @@ def mean_weights(weights: NDArray[np.float32], qualities: NDArray[np.floating]) 
     [0.5, 0.5]
     """
     shares = np.asarray(qualities, np.float64)
-    if shares.sum() <= 0:
+    if shares.max() < np.finfo(np.float32).tiny:  # nothing, or so little that products lose their digits
         shares = np.ones(len(weights))
     mean: NDArray[np.float64] = shares @ weights.astype(np.float64) / shares.sum()
     return mean.astype(np.float32)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from door import QUICK, ROOT, identrix
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sighting_streams import unit
 from tiny_onnx import write_channel_means
@@ -140,6 +140,7 @@ def test_a_torch_network_whose_weights_are_not_finite_is_refused(tmp_path: Path)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=9))
+@example([(0.75, 5e-324)])
 def test_the_mean_of_weights_is_weights(seen: list[tuple[float, float]]) -> None:
     mean = mean_weights(np.stack([shares(local) for local, _ in seen]), np.array([quality for _, quality in seen]))
     assert sighting(mean).branch_weights is mean
