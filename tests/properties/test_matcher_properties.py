@@ -17,6 +17,7 @@ from sighting_streams import stream
 from st_model.appearance import raw_basis
 from st_model.calibration import Calibration
 from st_model.deciding import _assign
+from st_model.decoys import decoy, learn_caution
 from st_model.gallery import Gallery, Stay
 from st_model.hypotheses import NEGLIGIBLE, Hypotheses, MatchSettings, abouts, hypotheses
 from st_model.ledger import aliases, final_ids
@@ -83,6 +84,27 @@ def test_hypotheses_equal_the_oracle(seed: int) -> None:
         assert worth.keys() <= found.keys() <= slow.keys()
         for i, w in found.items():
             assert w == pytest.approx(slow[i], abs=1e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds, st.sampled_from("abc"))
+def test_a_decoy_is_mistaken_when_the_oracle_says_so(seed: int, camera: str) -> None:
+    rows, _ = stream(seed, people=8, visits=3, dim=4)  # four columns: strangers are often alike
+    tables = taught_tables()
+    matcher, _ = run(rows, tables=tables)
+    state, entered_s = matcher.state, rows[-1].emitted_s + 20.0
+    stay = Stay(camera, 999, entered_s, entered_s + 3.0, True, rows[0].embedding, 1)
+    found = decoy(state, stay, AXES.horizon_s)
+    before = state.caution_learnt
+    learn_caution(state, stay, tables, SETTINGS, crowd=1.0)
+    if found is None:
+        assert state.caution_learnt == before
+        return
+    fake, own = found
+    assert all(s.last_s < entered_s - AXES.horizon_s for s in state.gallery.identities[own].stays)
+    slow = slow_log_weights(fake, state.gallery, tables, SETTINGS, state.new_share(camera, SETTINGS))
+    mistaken = any(w > slow[None] for i, w in slow.items() if i not in (None, own))
+    assert (state.caution_learnt > before) is mistaken
 
 
 @few
