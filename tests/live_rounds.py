@@ -63,10 +63,20 @@ class Watch:
                     self._time_s[name] = frame.time_s
                 self._changed.notify_all()
 
-    def frame_after(self, camera: str, begin_s: float, wait_s: float = GIVE_UP_S) -> float:
-        """When the first frame of a camera came after `begin_s` (monotonic). Raises TimeoutError."""
+    def reconnects(self, camera: str) -> int:
+        health = self._cameras.health.get(camera)
+        return 0 if health is None or health.live is None else health.live.reconnects
+
+    def frame_after(self, camera: str, begin_s: float, reconnects: int = 0, wait_s: float = GIVE_UP_S) -> float:
+        """When the first frame of a camera came after `begin_s` (monotonic), and after so many reconnects: a frame
+        from before a fault may be late. Raises TimeoutError.
+        """
+
+        def back() -> bool:
+            return self.came_s.get(camera, 0.0) > begin_s and self.reconnects(camera) >= reconnects
+
         with self._changed:
-            if not self._changed.wait_for(lambda: self.came_s.get(camera, 0.0) > begin_s, wait_s):
+            if not self._changed.wait_for(back, wait_s):
                 raise TimeoutError(f"no frame of {camera} within {wait_s} s: {self._cameras.health[camera]}")
             return self.came_s[camera]
 
@@ -96,11 +106,12 @@ def _round(
     others = [other for other in served if other != name]
     for other in others:
         watch.longest_gap_s(other)
+    reconnects = watch.reconnects(name) + (fault != "freeze")  # frozen for a moment, it keeps its connection
     mend, gone_s = _strike(fault, served[name], settings, away_s)
     time.sleep(gone_s)
     mend()
     returned_s = time.monotonic()
-    back_s = watch.frame_after(name, returned_s) - returned_s
+    back_s = watch.frame_after(name, returned_s, reconnects) - returned_s
     gap_s = max(watch.longest_gap_s(other) for other in others)
     return Round(fault, name, gone_s, back_s, gap_s, threading.active_count(), resident_mb())
 
