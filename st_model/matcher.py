@@ -70,8 +70,7 @@ def apply(
     p_new = next((c.probability for c in decision.candidates if c.global_id is None), 0.0)
     if 0.0 < p_new < 1.0:  # caution is a cost, not evidence: counted as such it would feed itself until all are new
         p_new = float(expit(logit(p_new) - settings.caution))
-    new, arrivals = state.new_seen.get(stay.camera, (0.0, 0.0))
-    state.new_seen[stay.camera] = (new + p_new, arrivals + 1.0)
+    state.saw(stay.camera, p_new)
     best = max(decision.candidates, key=lambda c: c.probability, default=None)
     if best is None or best.global_id is None or (best.probability >= settings.prototype_at and decision.margin > 0):
         state.gallery.confirm(stay)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import fsum
 
 import numpy as np
 
@@ -17,6 +16,9 @@ from st_model.transitions import Pair
 
 LEAST_SHARE, MOST_SHARE = 0.02, 0.98
 """However one-sided the past was, a new person stays possible, and so does a known one."""
+_UNIT = 2.0**-20
+"""Probabilities are counted in multiples of it, so that sums are exact: a memory that was restored has its cameras in
+another order."""
 
 
 @dataclass(eq=False)
@@ -24,7 +26,7 @@ class MatcherState:
     """Identities, recent stays, and what was learnt besides the tables.
 
     stays         open stays by key
-    new_seen      camera -> (probable new people, arrivals), of decisions about closed stays
+    new_seen      camera -> (probable new people, arrivals), of decisions about closed stays; `saw` adds to it
     drift         figures of each pair's alarm
     changed       identities that changed since merges were last looked for
     look_again_s  when all identities are looked at again
@@ -42,11 +44,27 @@ class MatcherState:
     waiting: list[Sighting] = field(default_factory=list)
     caution_learnt: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.new_seen = {camera: (_rounded(new), arrivals) for camera, (new, arrivals) in self.new_seen.items()}
+        self._new = sum(new for new, _ in self.new_seen.values())
+        self._arrivals = sum(arrivals for _, arrivals in self.new_seen.values())
+
+    def saw(self, camera: str, probably_new: float) -> None:
+        """Count an arrival at a camera, [0, 1] of it a new person."""
+        new, arrivals = self.new_seen.get(camera, (0.0, 0.0))
+        counted = _rounded(probably_new)
+        self.new_seen[camera] = (new + counted, arrivals + 1.0)
+        self._new += counted
+        self._arrivals += 1.0
+
     def new_share(self, camera: str, settings: MatchSettings) -> float:
         """Share of arrivals at a camera that are new people."""
-        # Exact sums: a memory that was restored has its cameras in another order.
-        site_new = fsum(n for n, _ in self.new_seen.values()) + settings.new_share * settings.new_evidence
-        site_all = fsum(a for _, a in self.new_seen.values()) + settings.new_evidence
+        site_new = self._new + settings.new_share * settings.new_evidence
+        site_all = self._arrivals + settings.new_evidence
         new, arrivals = self.new_seen.get(camera, (0.0, 0.0))
         share = (new + settings.new_evidence * site_new / site_all) / (arrivals + settings.new_evidence)
         return min(max(share, LEAST_SHARE), MOST_SHARE)
+
+
+def _rounded(probability: float) -> float:
+    return round(probability / _UNIT) * _UNIT

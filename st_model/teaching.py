@@ -59,6 +59,8 @@ class Teacher:
         """Ever seen, also those forgotten since."""
         self._vectors: NDArray[np.float32] | None = None
         self._last_s = np.zeros(0)
+        self._camera = np.zeros(0, np.int32)
+        self._codes: dict[str, int] = {}
         self._root: list[int] = []
         self._taught: dict[tuple[int, str, str, int], int] = {}
 
@@ -117,19 +119,16 @@ class Teacher:
         last = self._last_s[: len(self.stays)]
         delay = stay.entered_s - last
         allowed = (delay >= self.axes.origin_s) & (delay < self.axes.horizon_s)
+        here = self._camera[: len(self.stays)] == self._codes.get(stay.camera, -1)
+        allowed &= ~(here & (delay < -TWIN_S))  # a person is not twice in one camera, but for a broken track's twin
         index = np.flatnonzero(allowed)
-        if len(index):
-            # A person is not twice in one camera, but for a broken track's twin.
-            overlapping = index[delay[index] < -TWIN_S].tolist()
-            allowed[[n for n in overlapping if self.stays[n].camera == stay.camera]] = False
-            index = np.flatnonzero(allowed)
         if not len(index):
             return None
         c = basis.calibration
         begin, end = int(index[0]), int(index[-1]) + 1  # mostly without a gap: no need to copy all vectors
         rows = self._vectors[begin:end] if end - begin == len(index) else self._vectors[index]
         odds = c.g0 * (rows @ own).astype(np.float64) + c.b0 - np.log(len(index))
-        odds -= return_doubt(np.array([self.stays[n].camera == stay.camera for n in index]), delay[index])
+        odds -= return_doubt(here[index], delay[index])
         weights = last_exit_weights(odds, last[index])
         best = int(np.argmax(weights))
         old = self.stays[index[best]]
@@ -152,6 +151,7 @@ class Teacher:
             assert self._vectors is not None
             self._vectors[: self.most] = self._vectors[drop : drop + self.most].copy()
             self._last_s[: self.most] = self._last_s[drop : drop + self.most].copy()
+            self._camera[: self.most] = self._camera[drop : drop + self.most].copy()
             alive = set(self._root)
             self._taught = {k: v for k, v in self._taught.items() if k[0] in alive}
         n = len(self.stays)
@@ -161,15 +161,20 @@ class Teacher:
                 grown[:n] = self._vectors
             self._vectors = grown
             self._last_s = np.concatenate([self._last_s[:n], np.zeros(len(grown) - n)])
-        self._vectors[n], self._last_s[n] = own, stay.last_s
+            self._camera = np.concatenate([self._camera[:n], np.zeros(len(grown) - n, np.int32)])
+        self._vectors[n], self._last_s[n], self._camera[n] = own, stay.last_s, self._code(stay.camera)
         self.stays.append(stay)
         self._root.append(root)
+
+    def _code(self, camera: str) -> int:
+        return self._codes.setdefault(camera, len(self._codes))
 
     def forget(self, keys: set[StayKey]) -> None:
         """Erase stays and their embeddings."""
         keep = [n for n, s in enumerate(self.stays) if s.key not in keys]
         if self._vectors is not None:
             self._vectors, self._last_s = self._vectors[keep].copy(), self._last_s[keep].copy()
+            self._camera = self._camera[keep].copy()
         self.stays, self._root = [self.stays[n] for n in keep], [self._root[n] for n in keep]
 
     def layout(self, number: Mapping[int, int]) -> dict[str, Any]:
@@ -197,5 +202,6 @@ class Teacher:
         teacher.closed_stays = saved["closed_stays"]
         teacher._taught = {(t[0], t[1], t[2], t[3]): t[4] for t in saved["taught"]}
         teacher._last_s = np.array([s.last_s for s in teacher.stays])
+        teacher._camera = np.array([teacher._code(s.camera) for s in teacher.stays], np.int32)
         teacher.change_basis(basis)
         return teacher

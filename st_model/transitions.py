@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from st_model.density import density, learnt_share, log_ratio, log_ratio_in_view
+from st_model.evidence_sums import EvidenceSums
 from st_model.sparse_counts import PairCounts
 
 ONE = 4096
@@ -126,16 +127,14 @@ class TransitionTables:
         """Rises with every change of the counts."""
         self._counts: dict[Pair, PairCounts] = {}
         self._sources: dict[str, list[str]] = {}
-        self._targets: dict[str, list[str]] = {}
         self._epoch = 0
         self.oldest = -math.inf
         """Epochs before it were forgotten (`forget_faded`)."""
         self._trust: dict[Pair, float] = {}
         self._rows: dict[Pair, tuple[NDArray[np.float32], NDArray[np.float32], float]] = {}
         self._evidence: dict[Pair, float] = {}
-        self._left: dict[str, float] = {}
-        self._entered: dict[str, float] = {}
-        self._total: float | None = None
+        self._sums = EvidenceSums()
+        self._stale: set[Pair] = set()
         self._lifts: dict[Pair, float] = {}
         self._neutral = np.zeros(self.settings.bins, np.float32)
         self._neutral.setflags(write=False)
@@ -155,7 +154,6 @@ class TransitionTables:
             pair = (item.from_camera, item.to_camera)
             if pair not in self._counts:
                 insort(self._sources.setdefault(item.to_camera, []), item.from_camera)
-                self._targets.setdefault(item.from_camera, []).append(item.to_camera)
                 self._counts[pair] = PairCounts()
             self._counts[pair].add(item.epoch, item.bin, item.count)
             if item.count <= 0 and not self._counts[pair].epochs():
@@ -173,9 +171,7 @@ class TransitionTables:
                 counts.settle(epoch)
             self._rows.clear()
             self._evidence.clear()
-            self._left.clear()
-            self._entered.clear()
-            self._total = None
+            self._stale.update(self._counts)
             self._lifts.clear()
 
     def forget_faded(self) -> None:
@@ -259,11 +255,10 @@ class TransitionTables:
     def _log_lift(self, from_camera: str, to_camera: str) -> float:
         if (from_camera, to_camera) not in self._counts:
             return 0.0
-        if self._all() <= 0.0:
+        sums = self._settled_sums()
+        if sums.total <= 0.0:
             return 0.0
-        if to_camera not in self._entered:
-            self._entered[to_camera] = sum(self.evidence(a, to_camera) for a in sorted(self._sources[to_camera]))
-        expected = self._all_from(from_camera) * self._entered[to_camera] / self._all()
+        expected = sums.out_of(from_camera) * sums.into(to_camera) / sums.total
         k = self.settings.pair_evidence
         return float(np.log((self.evidence(from_camera, to_camera) + k) / (expected + k)))
 
@@ -280,19 +275,13 @@ class TransitionTables:
         """
         here = sum(self.evidence(from_camera, to) for to in sorted(cameras) if (from_camera, to) in self._counts)
         k = self.settings.pair_evidence
-        return float((here + before * k) / (self._all_from(from_camera) + k))
+        return float((here + before * k) / (self._settled_sums().out_of(from_camera) + k))
 
-    def _all(self) -> float:
-        """Evidence of all pairs, summed in order of names, so that it does not matter what came first."""
-        if self._total is None:
-            self._total = sum(self._all_from(a) for a in sorted(self._targets))
-        return self._total
-
-    def _all_from(self, camera: str) -> float:
-        """Evidence of all transitions from a camera."""
-        if camera not in self._left:
-            self._left[camera] = sum(self.evidence(camera, b) for b in sorted(self._targets.get(camera, ())))
-        return self._left[camera]
+    def _settled_sums(self) -> EvidenceSums:
+        for pair in self._stale:
+            self._sums.put(pair, self.evidence(*pair) if pair in self._counts else 0.0)
+        self._stale.clear()
+        return self._sums
 
     def items(self) -> Iterator[Increment]:
         """All counts as increments, sorted: adding them to empty tables of the same axes gives the same tables."""
@@ -336,12 +325,9 @@ class TransitionTables:
         """A pair whose every count was taken back is as one never seen: so it is to whoever reads the counts anew."""
         del self._counts[pair]
         self._sources[pair[1]].remove(pair[0])
-        self._targets[pair[0]].remove(pair[1])
 
     def _forget_derived(self, pair: Pair) -> None:
         self._rows.pop(pair, None)
         self._evidence.pop(pair, None)
-        self._left.pop(pair[0], None)
-        self._entered.pop(pair[1], None)
-        self._total = None
+        self._stale.add(pair)
         self._lifts.clear()
