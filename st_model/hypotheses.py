@@ -130,6 +130,11 @@ def about(gallery: Gallery, entered_s: float, tables: TransitionTables, settings
     return abouts(gallery, [entered_s], tables, settings)[0]
 
 
+def others_about(gallery: Gallery, time_s: float, tables: TransitionTables, settings: MatchSettings) -> float:
+    """How many besides oneself, at least one: among so many an identity's other half is looked for."""
+    return max(about(gallery, time_s, tables, settings) - 1.0, 1.0)
+
+
 def abouts(
     gallery: Gallery, entered_s: Sequence[float], tables: TransitionTables, settings: MatchSettings
 ) -> list[float]:

@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 
 from st_model.faces import face_term, mean_face
 from st_model.gallery import Gallery, Identity, Stay
-from st_model.hypotheses import MatchSettings, about, transition_between, twice
+from st_model.hypotheses import MatchSettings, others_about, transition_between, twice
 from st_model.ledger import Correction
 from st_model.transitions import TransitionTables
 
@@ -44,7 +44,7 @@ def find_merges(
         return []
     out: list[Correction] = []
     gone: set[int] = set()
-    people = max(about(gallery, time_s, tables, settings) - 1.0, 1.0)
+    people = others_about(gallery, time_s, tables, settings)
     for global_id in _promising(gallery, changed, tables, settings, new_share, people):
         if global_id in gone:
             continue

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from st_model.gallery import Gallery, Identity, Stay
-from st_model.hypotheses import MatchSettings, about, transition_between
+from st_model.hypotheses import MatchSettings, others_about, transition_between
 from st_model.transitions import Increment, TransitionTables
 
 LEAST_STAYS = 3
@@ -27,7 +27,7 @@ def find_splits(
 ) -> list[tuple[Stay, float]]:
     """(stay, probability that it is somebody else), at most one of each changed identity: the worst."""
     c = gallery.basis.calibration
-    others = max(about(gallery, time_s, tables, settings) - 1.0, 1.0)
+    others = others_about(gallery, time_s, tables, settings)
     out = []
     for global_id in changed:
         identity = gallery.identities[global_id]

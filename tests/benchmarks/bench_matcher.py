@@ -15,6 +15,7 @@ import platform
 import statistics
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -122,8 +123,8 @@ def tables_speed(repeats: int) -> dict[str, object]:
     }
 
 
-def stream_speed(cameras: int, stays: int, dim: int) -> dict[str, float]:
-    """Sightings per second through the whole matcher on a large site: people walk along a ring of cameras."""
+def ring_of_walkers(cameras: int, stays: int, dim: int) -> list[Sighting]:
+    """A person a second walks past five cameras of a ring, some 20 s apart; in order of `emitted_s`."""
     rng = np.random.default_rng(1)
     looks = units(rng, stays // 5, dim)
     rows = []
@@ -134,15 +135,37 @@ def stream_speed(cameras: int, stays: int, dim: int) -> dict[str, float]:
             seen = (seen / np.linalg.norm(seen)).astype(np.float32)
             rows.append(Sighting(f"c{at}", 10 * person + visit, t, t + 5, t + 5, True, seen))
             t, at = t + 5 + float(rng.gamma(9, 2)), (at + 1) % cameras
-    rows.sort(key=lambda s: s.emitted_s)
+    return sorted(rows, key=lambda s: s.emitted_s)
+
+
+def matched(rows: list[Sighting]) -> OnlineMatcher:
+    """A new matcher, to which all of them were given."""
     matcher = OnlineMatcher(SETTINGS, itertools.count(1).__next__, TransitionTables())
-    start = time.perf_counter()
     for row in rows:
         matcher.advance(row.emitted_s)
         matcher.submit(row)
     matcher.finish()
-    seconds = time.perf_counter() - start
-    return {"cameras": cameras, "sightings": len(rows), "seconds": seconds, "sightings_per_s": len(rows) / seconds}
+    return matcher
+
+
+def stream_speed(cameras: int, stays: int, dim: int, repeats: int) -> dict[str, object]:
+    """Sightings per CPU second through the whole matcher on a large site, and what memory, tables and all, it then
+    takes beyond the sightings themselves.
+    """
+    rows = ring_of_walkers(cameras, stays, dim)
+    cost = timed(lambda: matched(rows), repeats, time.process_time)
+    tracemalloc.start()
+    matcher = matched(rows)
+    taken_mb = tracemalloc.get_traced_memory()[0] / 1e6
+    tracemalloc.stop()
+    return {
+        "cameras": cameras,
+        "sightings": len(rows),
+        "persons": len(matcher.state.gallery),
+        **{f"sightings_per_s_{name}": 1000 * len(rows) / cost[f"{name}_ms"] for name in ("median", "best", "worst")},
+        "repeats": repeats,
+        "memory_mb": taken_mb,
+    }
 
 
 def look_speed(people: list[int], repeats: int) -> dict[str, dict[str, float]]:
@@ -177,7 +200,7 @@ def main() -> None:
         "one_against_10000_at_128": scoring(10_000, 1, 128, given.repeats),
         "128_against_100000_at_128": scoring(100_000, 128, 128, max(3, given.repeats // 3)),
         "tables": tables_speed(given.repeats),
-        "site_of_1000_cameras": stream_speed(1000, 3000, 128),
+        "site_of_1000_cameras": [stream_speed(1000, n, 128, max(3, given.repeats // 5)) for n in (3000, 15_000)],
         "look_for_merges_among": look_speed([250, 500, 1000, 2000], max(3, given.repeats // 5)),
     }
     text = json.dumps(result, indent=1)

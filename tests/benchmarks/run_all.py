@@ -32,7 +32,6 @@ QUICK = {
     "streams": ["--cameras", "10", "100", "--sightings", "600", "--seconds", "5"],
     "training": ["--only", "rendered", "--epochs", "1"],
     "video": ["--rendered", "--rounds", "1"],
-    "world": ["--seeds", "101", "--only", "middle"],
 }
 
 
