@@ -166,15 +166,15 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
 ) -> None:
     """Match recorded sightings again, with other settings if you like: same input, same decisions, bit for bit."""
-    from pipeline.replay import changes, decisions_of, replay_to
+    from pipeline.replay import changes, replay_to, said_in
 
     with clear_errors():
-        before = decisions_of(against) if against else None
+        before = said_in(against) if against else None
         with progress(quiet=as_json) as on_progress:
             done = replay_to(
                 source, out, overrides=override or (), encoder=encoder, tables=tables, on_progress=on_progress
             )
-        changed = changes(before, done.decisions) if before is not None else None
+        changed = changes(before, done) if before is not None else None
     stays, persons = len(done.ids), len({global_id for global_id, _ in done.ids.values()})
     if as_json:
         typer.echo(json.dumps({"stays": stays, "persons": persons, "changed": changed, "out": str(out)}, indent=1))

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.app_data import AppError
-from pipeline.journal import read_decisions
-from pipeline.replay import changes, read_inputs, replay
+from pipeline.replay import changes, read_inputs, replay_inputs, said_in
 from pipeline.schema import MatchConfig
 
 MOST_SIGHTINGS = 30_000
@@ -93,13 +92,12 @@ def what_if(
             f"{len(inputs.sightings):,} sightings are too many to wait for here: "
             f"identrix replay {run_dir} --out OUT {said} --against {run_dir}"
         )
-    before = read_decisions(run_dir / "decisions.jsonl")
+    before = said_in(run_dir)
     own = read_inputs(run_dir)
-    first = replay(own.sightings, own.config, own.tables, first_id=own.first_id)
-    after = replay(inputs.sightings, inputs.config, inputs.tables, first_id=inputs.first_id, on_progress=on_progress)
+    first, after = replay_inputs(own), replay_inputs(inputs, on_progress)
     return WhatIf(
         stays=len(after.ids),
         persons_before=len({i for i, _ in first.ids.values()}),
         persons_after=len({i for i, _ in after.ids.values()}),
-        changed=tuple(changes(before, after.decisions)),
+        changed=tuple(changes(before, after)),
     )

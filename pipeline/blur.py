@@ -205,11 +205,3 @@ def hiders(run_dir: Path, cameras: Sequence[str], how: Blur | None = None) -> di
         )
         for camera in cameras
     }
-
-
-def hide_crop(crop: Image, how: Blur, faces: Any = None) -> Image:
-    """A picture of one person as it may be shown: a copy of `crop` (h, w, 3) with face, head or body hidden."""
-    crop = np.array(crop)
-    whole = np.array([0, 0, crop.shape[1], crop.shape[0]], np.float32)
-    still = StayBoxes(0, np.zeros(1), whole[None])
-    return Hider(how, [still], faces).hide(crop, 0.0)

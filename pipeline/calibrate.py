@@ -22,7 +22,7 @@ from scipy.special import expit, logit
 
 from pipeline.atomic import output_error, write_json_atomic
 from pipeline.journal import to_json
-from pipeline.replay import Replayed, read_inputs, replay
+from pipeline.replay import Replayed, read_inputs, replay_inputs
 from st_model.calibration import Calibration, Reliability, fit_platt, reliability
 from st_model.hypotheses import MatchSettings
 from st_model.ledger import StayKey
@@ -103,7 +103,7 @@ def calibrate(
     """
     inputs = read_inputs(source, overrides=overrides, encoder=encoder)
     persons = read_persons(truth) if truth else None
-    done = replay(inputs.sightings, inputs.config, inputs.tables, first_id=inputs.first_id, on_progress=on_progress)
+    done = replay_inputs(inputs, on_progress)
     settings: MatchSettings = inputs.config.match
     return fit(inputs.sightings, done, settings.calibration, persons)
 

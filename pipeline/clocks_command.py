@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.config import Config, MatchConfig
 from pipeline.journal import read_facts
-from pipeline.replay import ReplayError, read_inputs, replay
+from pipeline.replay import ReplayError, read_inputs, replay_inputs
 from pipeline.tables_command import site_tables
 from st_model.clock_lags import LEAST_STAYS, LagSpan, lag_steps, lags_of_stays
 from st_model.clocks import (
@@ -82,7 +82,7 @@ def clocks_of_run(
     sizes = sorted({len(s.embedding) for s in inputs.sightings})
     if len(sizes) > 1:
         raise ReplayError(f"{source}: embeddings have {' and '.join(map(str, sizes))} numbers; one length was expected")
-    done = replay(inputs.sightings, inputs.config, inputs.tables, on_progress=on_progress)
+    done = replay_inputs(inputs, on_progress)
     return with_looks(clocks_of(done.tables, steps=True), inputs.sightings)
 
 

@@ -1,9 +1,9 @@
 """What would have changed a decision, worked out from its logged candidates.
 
 A candidate's log-odds are g0 * appearance + b0 + g1 * log(transition) + face, and `joint` is their logistic
-(`st_model.scoring`), so the three constants follow from a few candidates; probabilities differ from `joint` only by
-priors that stay as they are. To change places with the one chosen, a candidate needs as many nats as the log of their
-ratio of probabilities.
+(`st_model.scoring`), so the three constants follow from a few candidates. Probabilities differ from `joint` by priors,
+and by how many stays the looks of an identity are the mean of (`st_model.gallery`); both stay as they are. To change
+places with the one chosen, a candidate needs as many nats as the log of their ratio of probabilities.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class ExplainedDecision:
     """One decision as it was made.
 
     probability  of what was chosen
-    beside       other stays decided at the same moment: no identity was given to two of them
+    beside       other stays of the same camera decided at the same moment: none of two was given what the other was
     changed_by   what would have changed it, None where there was nothing else to choose
     """
 
@@ -149,7 +149,9 @@ def _decision(decisions: Sequence[Decision], at: int) -> ExplainedDecision:
         first -= 1
     while last + 1 < len(decisions) and decisions[last + 1].time_s == decision.time_s:
         last += 1
-    beside = tuple(sorted(decisions[n].key for n in range(first, last + 1) if n != at))
+    beside = tuple(
+        sorted(decisions[n].key for n in range(first, last + 1) if n != at and decisions[n].camera == decision.camera)
+    )
     change = counterfactual(decision, weights_at(decisions, at))
     return ExplainedDecision(decision, chosen.probability if chosen else 0.0, beside, change)
 

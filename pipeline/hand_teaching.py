@@ -46,7 +46,7 @@ def links_of_run(run_dir: Path, decisions: Sequence[Decision]) -> Links | None:
     if not (Path(run_dir) / "tables_start.json").is_file():
         return None
     inputs = read_inputs(Path(run_dir))
-    matcher = OnlineMatcher(inputs.config.match, iter(range(1, 1 << 62)).__next__, inputs.tables)
+    matcher = OnlineMatcher(inputs.config.match, iter(range(1, 1 << 62)).__next__, inputs.tables, inputs.outages)
     stays: list[Stay] = []
     said: list[Decision] = []
     seen = 0

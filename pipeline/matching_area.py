@@ -112,8 +112,6 @@ class MatchingArea:
         memory = {name: v for name, v in saved.entries.items() if not name.startswith((_OWN, KNOWN_AS))}
         if memory:
             state, self.keeper = StateKeeper.load(memory, config.tables, outages)
-            for pair, drift in state.drift.items():
-                self.tables.set_trust(pair, 0.0 if drift.alarmed else 1.0)
         self.ids: list[int] = []
         self.highest_id = 0
         self.matcher = OnlineMatcher(config.match, self._next_id, self.tables, outages, state)

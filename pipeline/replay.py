@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.atomic import output_error, write_lines
 from pipeline.config import MatchConfig, load_match_config
 from pipeline.freezing import tables_for
-from pipeline.journal import json_line, read_facts, to_json
+from pipeline.journal import json_line, read_corrections, read_facts, to_json
 from pipeline.tables_file import read_tables, write_tables
 from pipeline.tracklog import read_decisions, read_sightings, write_assignments
 from st_model.appearance import calibrate_by_time
@@ -32,17 +32,23 @@ class ReplayError(ValueError):
 
 
 @dataclass(frozen=True)
-class Replayed:
-    """What the matcher said: decisions and corrections in order, and the tables as they were at the end."""
+class Said:
+    """What the matcher said: decisions and corrections in order."""
 
     decisions: list[Decision]
     corrections: list[Correction]
-    tables: TransitionTables
 
     @property
     def ids(self) -> dict[StayKey, tuple[int, float]]:
         """(camera, track_id) -> (final global id, probability)."""
         return final_ids(self.decisions, self.corrections)
+
+
+@dataclass(frozen=True)
+class Replayed(Said):
+    """The same, and the tables as they were at the end."""
+
+    tables: TransitionTables
 
 
 def replay(
@@ -90,14 +96,7 @@ def replay_to(
     """
     inputs = read_inputs(source, overrides=overrides, encoder=encoder, tables=tables)
     config = inputs.config
-    done = replay(
-        inputs.sightings,
-        config,
-        inputs.tables,
-        first_id=inputs.first_id,
-        outages=inputs.outages,
-        on_progress=on_progress,
-    )
+    done = replay_inputs(inputs, on_progress)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -118,6 +117,20 @@ class Inputs:
     tables: TransitionTables
     first_id: int
     outages: tuple[Outage, ...] = ()
+
+
+def replay_inputs(
+    inputs: Inputs, on_progress: Callable[[str, float, float | None], None] = lambda stage, done, total: None
+) -> Replayed:
+    """`replay` of everything that a source brought."""
+    return replay(
+        inputs.sightings,
+        inputs.config,
+        inputs.tables,
+        first_id=inputs.first_id,
+        outages=inputs.outages,
+        on_progress=on_progress,
+    )
 
 
 def read_inputs(
@@ -168,43 +181,51 @@ def _fitted_to(sightings: Sequence[Sighting], match: MatchSettings) -> MatchSett
     return replace(match, calibration=calibration)
 
 
-def changes(before: Sequence[Decision], after: Sequence[Decision]) -> list[str]:
-    """Which stays are decided differently, and why: one line each, in order of time.
+def changes(before: Said, after: Said) -> list[str]:
+    """Which stays are somebody else after all decisions and corrections, and why: one line each, in order of time.
 
     Ids are compared by the company they keep, not by their number: a stay has changed when the stays it shares its id
     with have.
     """
     old, new = _companions(before), _companions(after)
-    last_old, last_new = {d.key: d for d in before}, {d.key: d for d in after}
+    last_new = {d.key: d for d in after.decisions}
+    why_old, why_new = _reasons(before), _reasons(after)
     lines = [f"{_name(key)}: only in the first run" for key in sorted(old.keys() - new.keys())]
     lines += [f"{_name(key)}: only in the second run" for key in sorted(new.keys() - old.keys())]
-    for key in sorted(old.keys() & new.keys(), key=lambda k: (last_old[k].time_s, k)):
+    for key in sorted(old.keys() & new.keys(), key=lambda k: (last_new[k].time_s, k)):
         if old[key] != new[key]:
-            lines.append(_change(key, last_old[key], last_new[key], old[key], new[key]))
+            parts = [f"{_name(key)} at {last_new[key].time_s:.1f} s:"]
+            for others, says in ((old[key] - new[key], "no longer with"), (new[key] - old[key], "now with")):
+                parts += [f"{says} {', '.join(map(_name, sorted(others)))};"] if others else []
+            lines.append(" ".join([*parts, f"was {why_old[key]}, is {why_new[key]}"]))
     return lines
 
 
-def decisions_of(path: Path) -> list[Decision]:
-    """The decisions of a run or replay folder. Raises ReplayError."""
-    file = path / "decisions.jsonl" if path.is_dir() else path
-    if not file.is_file():
-        raise ReplayError(f"{file}: no such file; a folder of `run` or `replay` was expected")
-    return read_decisions(file)
+def said_in(path: Path) -> Said:
+    """What the matcher said in a run or replay folder; corrections by hand are left out. Raises ReplayError."""
+    folder = path if path.is_dir() else path.parent
+    if not (folder / "decisions.jsonl").is_file():
+        raise ReplayError(f"{folder / 'decisions.jsonl'}: no such file; a folder of `run` or `replay` was expected")
+    corrections = [c for c in read_corrections(folder / "corrections.jsonl") if not c.by]
+    return Said(read_decisions(folder / "decisions.jsonl"), corrections)
 
 
-def _companions(decisions: Sequence[Decision]) -> dict[StayKey, frozenset[StayKey]]:
-    latest = {decision.key: decision.global_id for decision in decisions}
+def _companions(said: Said) -> dict[StayKey, frozenset[StayKey]]:
+    ids = {key: global_id for key, (global_id, _) in said.ids.items()}
     together: dict[int, set[StayKey]] = {}
-    for key, global_id in latest.items():
+    for key, global_id in ids.items():
         together.setdefault(global_id, set()).add(key)
-    return {key: frozenset(together[global_id] - {key}) for key, global_id in latest.items()}
+    return {key: frozenset(together[global_id] - {key}) for key, global_id in ids.items()}
 
 
-def _change(key: StayKey, old: Decision, new: Decision, was: frozenset[StayKey], now: frozenset[StayKey]) -> str:
-    parts = [f"{_name(key)} at {new.time_s:.1f} s:"]
-    parts += [f"no longer with {', '.join(map(_name, sorted(was - now)))};"] if was - now else []
-    parts += [f"now with {', '.join(map(_name, sorted(now - was)))};"] if now - was else []
-    return " ".join([*parts, f"was {_why(old)}, is {_why(new)}"])
+def _reasons(said: Said) -> dict[StayKey, str]:
+    """Of each stay its last decision and, where one came after it, its last correction."""
+    last = {decision.key: decision for decision in said.decisions}
+    reasons = {key: _why(decision) for key, decision in last.items()}
+    moved = {key: c for c in said.corrections for key in c.stays if key in last and c.time_s >= last[key].time_s}
+    for key, c in moved.items():
+        reasons[key] += f", later {'merged into' if c.kind == 'merge' else 'split off as'} P{c.into_id}"
+    return reasons
 
 
 def _why(decision: Decision) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from pipeline.atomic import atomic, output_error, write_csv, write_json_atomic, write_lines
 from pipeline.config import MatchConfig, load_match_config
 from pipeline.freezing import with_freeze
-from pipeline.journal import json_line, read_corrections, read_decisions, read_facts, read_json_lines, to_json
+from pipeline.journal import json_line, read_corrections, read_decisions, read_facts, to_json
 from pipeline.movements import stays, transitions
 from pipeline.tracks_table import read_assignments, read_tracks, write_assignments, write_tracks
 from st_model.ledger import Correction, StayKey, final_ids
@@ -262,8 +262,3 @@ def relabelled(tracks: pa.Table, ids: Mapping[StayKey, int]) -> pa.Table:
     keep = order[~same]
     out = tracks.take(pa.array(keep))
     return out.set_column(out.column_names.index("global_id"), "global_id", pa.array(new[keep]))
-
-
-def decision_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a decisions.jsonl as they stand in the file. Raises JournalError."""
-    return [row for _, row in read_json_lines(path)]

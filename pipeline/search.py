@@ -19,7 +19,7 @@ from pipeline.audit import audit
 from pipeline.config import MatchConfig, load_match_config
 from pipeline.engines import choose_device
 from pipeline.journal import read_facts
-from pipeline.replay import read_inputs, replay
+from pipeline.replay import read_inputs, replay_inputs
 from pipeline.run_edit import site_config
 from pipeline.run_folder import finished_run
 from pipeline.sightings_file import read_sightings
@@ -249,8 +249,7 @@ def _near(text: str, cameras: Sequence[str]) -> Near:
 
 def _tables(run: Path) -> TransitionTables:
     """The transition tables as they stood at the end of the run: those it began with, and what it taught."""
-    inputs = read_inputs(run)
-    return replay(inputs.sightings, inputs.config, inputs.tables, first_id=inputs.first_id).tables
+    return replay_inputs(read_inputs(run)).tables
 
 
 def _person_in(pixels: Picture, image: Path, facts: dict[str, Any], device: str) -> tuple[Picture, str]:

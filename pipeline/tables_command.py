@@ -85,12 +85,13 @@ def export(config: MatchConfig, path: Path) -> int:
 def import_(config: MatchConfig, path: Path) -> int:
     """Add the counts of a file to the site's, in one step; returns the number of pairs added.
 
-    A file is counted once, however often it is imported; `reset` first to replace what is there. Raises FrozenError.
+    The same counts are added once, however often and under whatever name they are imported; `reset` first to replace
+    what is there. Raises FrozenError.
     """
     check_not_frozen(config)
     added = read_tables(path, config.tables)
     with open_store(config, config.tables) as (store, _):
-        store.add_counts(summed(added.items()), path.name)
+        store.add_counts(summed(added.items()), "import")
     return len(added.pairs())
 
 

@@ -40,7 +40,10 @@ def decide(
     time_s: float,
     before: Sequence[float] | None = None,
 ) -> list[Decision]:
-    """Decide the sightings of one window together, one identity to at most one of them. Changes nothing.
+    """Decide the sightings of one window together: no identity is chosen for two of them. Changes nothing.
+
+    (A stay that is the only one of its identity, and whom nobody else fits, keeps it, also when the very next one is
+    taken for the same person: a broken track.)
 
     before  `crowds` of the sightings, when they are known already
     Returns one decision per sighting; `global_id` is NEW where a new person is proposed.

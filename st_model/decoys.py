@@ -57,7 +57,7 @@ def decoy(state: MatcherState, stay: Stay, horizon_s: float) -> tuple[Stay, int]
         if known and (gallery.in_view[slot] or gallery.last_s[slot] >= gone_s):
             continue  # came back since
         fake = copy.copy(stay)
-        fake.global_id, fake.embedding, fake.vector, fake.face = 0, other.embedding, other.vector, None
+        fake.global_id, fake.embedding, fake.vector, fake.face = 0, other.embedding, None, None
         return fake, other.global_id
     return None
 

@@ -44,8 +44,9 @@ class Stay:
     """Exits for each identity that was about when it entered (`hypotheses.crowd_among`)."""
     taught: Increment | None = None
     taught_from: StayKey | None = None
-    face: NDArray[np.float32] | None = None
     """What the link into this stay taught the tables, and the stay it came from."""
+    face: NDArray[np.float32] | None = None
+    """(F,) unit embedding of the face, where one was seen."""
 
     @property
     def key(self) -> StayKey:
@@ -207,8 +208,10 @@ class Gallery:
         stay.global_id = global_id
         identity.stays.append(stay)
         identity.stays.sort(key=lambda s: s.order)
-        if len(identity.stays) > MOST_STAYS and identity.stays[0].closed:
-            del identity.stays[0]
+        if len(identity.stays) > MOST_STAYS:
+            oldest = next((n for n, s in enumerate(identity.stays) if s.closed), None)
+            if oldest is not None:
+                del identity.stays[oldest]
         return self.touch(global_id)
 
     def take(self, stay: Stay) -> None:
@@ -223,10 +226,10 @@ class Gallery:
             self.remove(identity.global_id)
 
     def confirm(self, stay: Stay) -> None:
-        """Make a stay a prototype of its identity."""
+        """Make a stay a prototype of its identity; it may be too old to be one of the newest."""
         identity = self.identities[stay.global_id]
         stay.confirmed = True
-        kept = [*identity.prototypes, stay]
+        kept = sorted([*identity.prototypes, stay], key=lambda s: s.order)
         here = [s for s in kept if s.camera == stay.camera]
         if len(here) > self.per_camera:
             kept.remove(here[0])
@@ -241,11 +244,13 @@ class Gallery:
 
     def join(self, global_id: int, into_id: int) -> None:
         """Give all stays of one identity to another."""
-        for stay in list(self.identities[global_id].stays):
-            confirmed = stay.confirmed
+        identity = self.identities[global_id]
+        prototypes = list(identity.prototypes)
+        for stay in list(identity.stays):
             self.give(stay, into_id)
-            if confirmed:
-                self.confirm(stay)
+        for stay in prototypes:  # one may be older than the stays remembered
+            stay.global_id = into_id
+            self.confirm(stay)
 
     def remove(self, global_id: int) -> None:
         """Forget an identity."""
@@ -254,6 +259,7 @@ class Gallery:
         self._ids[slot] = 0
         self._vectors[slot], self._gain[slot], self._weight[slot] = 0.0, 0.0, 0.0
         self._free.append(slot)
+        self.guests.discard(global_id)
 
     def touch(self, global_id: int) -> None:
         """Recompute an identity's row from its stays."""

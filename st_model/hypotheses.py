@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,17 @@ from st_model.transitions import TableSettings, TransitionTables
 
 NEGLIGIBLE = 14.0
 """Hypotheses this many nats below "new person" or below the best are left out (a millionth)."""
+
+
+_RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (("window_s", "memory_s", "new_evidence", "merge_every_s"), lambda x: x > 0, "be positive"),
+    (("tolerance_s", "g1", "revival", "merge_time", "face_limit"), lambda x: x >= 0, "not be negative"),
+    (("new_share",), lambda x: 0 < x < 1, "lie in (0, 1)"),
+    (("margin", "mistaken"), lambda x: 0 <= x < 1, "lie in [0, 1)"),
+    (("merge_at", "split_at"), lambda x: 0 < x <= 1, "lie in (0, 1]"),
+    (("prototype_at", "lift"), lambda x: 0 <= x <= 1, "lie in [0, 1]"),
+    (("shown", "centre_from", "whiten_from"), lambda x: x >= 1, "be at least 1"),
+)
 
 
 @dataclass(frozen=True)
@@ -68,10 +80,12 @@ class MatchSettings:
     face_limit: float = FACE_LIMIT
 
     def __post_init__(self) -> None:
-        if self.window_s <= 0 or self.memory_s <= 0 or self.tolerance_s < 0:
-            raise ValueError("window_s and memory_s must be positive, tolerance_s not negative")
-        if not (0 < self.new_share < 1 and 0 < self.merge_at <= 1 and 0 <= self.margin < 1 and 0 <= self.mistaken < 1):
-            raise ValueError("new_share must lie in (0, 1), merge_at in (0, 1], margin and mistaken in [0, 1)")
+        numbers = {f.name: getattr(self, f.name) for f in fields(self) if not isinstance(f.default, Calibration)}
+        if bad := [name for name, number in numbers.items() if not math.isfinite(number)]:
+            raise ValueError(f"{', '.join(bad)} must be finite")
+        for names, fits, where in _RANGES:
+            if bad := [name for name in names if not fits(numbers[name])]:
+                raise ValueError(f"{bad[0]} must {where}, got {numbers[bad[0]]}")
 
 
 @dataclass(frozen=True)
@@ -92,15 +106,17 @@ class Hypotheses:
     face: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
-def transition_between(tables: TransitionTables, old: Stay, new: Stay, lift: float) -> tuple[float, float]:
-    """(log r, delay) of one person going from stay `old` to stay `new`; beyond the axis log r is -inf."""
-    delay = new.entered_s - old.last_s
-    b = tables.settings.bin_of(max(delay, tables.settings.origin_s))
+def transition_between(tables: TransitionTables, old: Stay, new: Stay, settings: MatchSettings) -> tuple[float, float]:
+    """(log r, delay) of one person going from stay `old` to stay `new`; beyond the axis log r is `-revival`."""
+    axes, delay = tables.settings, new.entered_s - old.last_s
+    b = axes.bin_of(max(delay, axes.origin_s))
     if b is None:
-        return -np.inf, delay
+        if old.closed:
+            return -settings.revival, delay
+        b = axes.bins - 1  # `last_s` is when somebody still in view was last spoken of, not an exit
     row = tables.log_ratio(old.camera, new.camera) if old.closed else tables.log_ratio_in_view(old.camera, new.camera)
     log_r = float(_among(float(row[b]), tables.unlearnt(old.camera, new.camera), new.crowd))
-    log_r += lift * tables.log_lift(old.camera, new.camera)
+    log_r += settings.lift * tables.log_lift(old.camera, new.camera)
     return log_r - float(return_doubt(old.camera == new.camera, delay)), delay
 
 
@@ -257,8 +273,8 @@ def _exactly(
     other = identity.after(stay) if before is None else before
     assert other is not None
     old, new = (stay, other) if before is None else (other, stay)
-    log_r, delay = transition_between(tables, old, new, settings.lift)
-    return cosine, log_r if np.isfinite(log_r) else -settings.revival, delay, gallery.camera_index(other.camera)
+    log_r, delay = transition_between(tables, old, new, settings)
+    return cosine, log_r, delay, gallery.camera_index(other.camera)
 
 
 def _look_up(

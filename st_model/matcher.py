@@ -33,6 +33,8 @@ __all__ = ["NEW", "MatchSettings", "MatcherState", "OnlineMatcher", "Outcome", "
 
 REFIT_EVERY = 512
 """Closed stays after which the appearance basis is fitted again; doubling up to there."""
+LONGEST_STAY_S = 86400.0
+"""A stay without a word for so long, and longer than memory lasts, is not in view: its worker is gone for good."""
 FITTED_STAYS = 1536
 """Latest closed stays it is fitted to."""
 
@@ -112,6 +114,7 @@ class OnlineMatcher:
     ) -> None:
         self.settings, self.next_id, self.tables = settings, next_id, tables
         self.state = state or MatcherState(Gallery(raw_basis(settings.calibration)), Teacher(tables.settings, outages))
+        tables.trust_all_but(pair for pair, drift in self.state.drift.items() if drift.alarmed)
 
     def submit(self, sighting: Sighting) -> None:
         """Queue one sighting."""
@@ -237,6 +240,7 @@ class OnlineMatcher:
             if slots[max(slots, key=lambda n: (gallery.in_view[n], gallery.last_s[n]))] in gallery.guests:
                 continue  # the area that saw one of them last joins them: not both areas
             state.gallery.join(merge.global_id, merge.into_id)
+            state.teacher.rename(merge.global_id, merge.into_id)
             out.corrections.append(merge)
             state.changed.add(merge.into_id)
 
@@ -260,6 +264,8 @@ class OnlineMatcher:
 
     def _forget_old(self, time_s: float) -> None:
         gallery = self.state.gallery
-        old = gallery.ids[(gallery.ids > 0) & ~gallery.in_view & (gallery.last_s < time_s - self.settings.memory_s)]
-        for global_id in np.sort(old):
+        kept_s = self.settings.memory_s + np.where(gallery.in_view, LONGEST_STAY_S, 0.0)
+        for global_id in np.sort(gallery.ids[(gallery.ids > 0) & (gallery.last_s < time_s - kept_s)]):
+            for stay in gallery.identities[int(global_id)].stays:
+                self.state.stays.pop(stay.key, None)
             gallery.remove(int(global_id))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from operator import attrgetter
@@ -20,7 +19,7 @@ BOTH_MEANS = 1.4
 """Of two means the zero of the log-odds rises with their gains to this power (labelled fits on the tuning worlds and on
 market_stream: 1.2 to 1.5; of a stay and a mean: 0.9 to 1.2, taken as 1)."""
 LATEST_STAYS = 24
-"""Stays of an identity looked at when its chain is joined with another."""
+"""Stays of an identity whose delays count when its chain is joined with another."""
 Links = dict[tuple[int, int], float]
 BLOCK = 128
 """Identities compared with all others in one matrix product."""
@@ -166,10 +165,10 @@ def join_gain(
     alone  sums along one identity's chain by global id, kept for as long as neither stays nor tables change
     links  log r from one stay to another by their `id`, likewise
     """
+    if _apart(a, b, settings.tolerance_s):
+        return None
     first, second = a.stays[-LATEST_STAYS:], b.stays[-LATEST_STAYS:]
     alone, links = {} if alone is None else alone, {} if links is None else links
-    if any(twice(s, t, settings.tolerance_s) for s in first for t in second if s.camera == t.camera):
-        return None
     both = sorted([*first, *second], key=attrgetter("order"))
     for identity, stays in ((a, first), (b, second)):
         if identity.global_id not in alone:
@@ -177,12 +176,19 @@ def join_gain(
     return _chain(both, tables, settings, links) - alone[a.global_id] - alone[b.global_id]
 
 
+def _apart(a: Identity, b: Identity, tolerance_s: float) -> bool:
+    """Whether one camera saw both at once."""
+    here: dict[str, list[Stay]] = {}
+    for stay in a.stays:
+        here.setdefault(stay.camera, []).append(stay)
+    return any(twice(other, stay, tolerance_s) for stay in b.stays for other in here.get(stay.camera, ()))
+
+
 def _chain(stays: Sequence[Stay], tables: TransitionTables, settings: MatchSettings, links: Links) -> float:
     total = 0.0
     for old, new in pairwise(stays):
         log_r = links.get((id(old), id(new)))
         if log_r is None:
-            log_r, _ = transition_between(tables, old, new, settings.lift)
-            log_r = links[id(old), id(new)] = log_r if math.isfinite(log_r) else -settings.revival
+            log_r = links[id(old), id(new)] = transition_between(tables, old, new, settings)[0]
         total += log_r
     return total

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.special import expit, logit
 
+from st_model.faces import face_term
 from st_model.gallery import Gallery, Identity, Stay
 from st_model.hypotheses import MatchSettings, others_about, transition_between
 from st_model.transitions import Increment, TransitionTables
@@ -37,22 +38,28 @@ def find_splits(
         prior = float(np.log1p(-share) - np.log(share) - np.log(others))
         offset = c.b0 * gallery.gain_of(len(identity.prototypes) - 1)
         orders = [s.order for s in identity.stays]
-        times = [
+        rest = [
             min(settings.g1 * _time_gain(identity, stay, orders, tables, settings), settings.merge_time)
+            + _face_gain(identity, stay, settings)
             for stay in identity.prototypes
         ]
-        belonging = c.g0 * gallery.agreements(identity) + offset + times + prior
+        belonging = c.g0 * gallery.agreements(identity) + offset + rest + prior
         if belonging.min() > SLACK - float(logit(settings.split_at)):  # nearly all; no need to be exact
             continue
         worst: tuple[float, Stay] | None = None
-        for stay, time in zip(identity.prototypes, times, strict=True):
+        for stay, more in zip(identity.prototypes, rest, strict=True):
             cosine = float(gallery.vector_of(identity, without=stay) @ gallery.vector(stay))
-            belongs = c.g0 * cosine + offset + time + prior
+            belongs = c.g0 * cosine + offset + more + prior
             if worst is None or belongs < worst[0]:
                 worst = belongs, stay
         if worst is not None and worst[0] < -float(logit(settings.split_at)):
             out.append((worst[1], float(expit(-worst[0]))))
     return out
+
+
+def _face_gain(identity: Identity, stay: Stay, settings: MatchSettings) -> float:
+    others = (s.face for s in identity.stays if s is not stay)
+    return face_term(stay.face, others, settings.face_calibration, settings.face_limit)
 
 
 def _time_gain(
@@ -68,8 +75,7 @@ def _time_gain(
     """
 
     def link(old: Stay, new: Stay) -> float:
-        log_r, _ = transition_between(tables, old, new, settings.lift)
-        return log_r if np.isfinite(log_r) else -settings.revival
+        return transition_between(tables, old, new, settings)[0]
 
     own, stays = stay.order, identity.stays
     before = next((stays[n] for n in range(len(stays) - 1, -1, -1) if orders[n] < own), None)
@@ -81,9 +87,10 @@ def _time_gain(
 
 def retractions(identity: Identity, stay: Stay) -> list[Increment]:
     """What a split takes back: the links between the stay and the identity it leaves that taught the tables."""
-    own = {s.key for s in identity.stays}
+    known = list(dict.fromkeys([*identity.prototypes, *identity.stays]))  # a prototype may be older than the stays
+    own = {s.key for s in known}
     out = []
-    for s in identity.stays:
+    for s in known:
         into = s.key == stay.key and s.taught_from in own
         if s.taught is not None and (into or s.taught_from == stay.key):
             out.append(s.taught._replace(count=-s.taught.count))

@@ -169,6 +169,12 @@ class Teacher:
     def _code(self, camera: str) -> int:
         return self._codes.setdefault(camera, len(self._codes))
 
+    def rename(self, global_id: int, into_id: int) -> None:
+        """Stays of one identity are another's now, also those that it does not remember any more."""
+        for stay in self.stays:
+            if stay.global_id == global_id:
+                stay.global_id = into_id
+
     def forget(self, keys: set[StayKey]) -> None:
         """Erase stays and their embeddings."""
         keep = [n for n, s in enumerate(self.stays) if s.key not in keys]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import NamedTuple
 
@@ -26,6 +26,8 @@ ONE = 4096
 Pair = tuple[str, str]
 """(from camera, to camera)"""
 
+MOST_BINS = 1_000_000
+"""Of a delay axis: some megabytes for each pair of cameras."""
 FADED_HALF_LIVES = 20
 """An epoch older than this may be forgotten: it counts less than a millionth. Redis keeps counts for 13 (90 days)."""
 
@@ -82,12 +84,19 @@ class TableSettings:
     half_life_epochs: float = 7.0
 
     def __post_init__(self) -> None:
-        if not (self.bin_s > 0 and self.sigma_s > 0 and self.epoch_s > 0 and self.half_life_epochs > 0):
-            raise ValueError("bin_s, sigma_s, epoch_s and half_life_epochs must be positive")
+        if bad := [f.name for f in fields(self) if not math.isfinite(getattr(self, f.name))]:
+            raise ValueError(f"{', '.join(bad)} must be finite")
+        for name in ("bin_s", "sigma_s", "floor_evidence", "pair_evidence", "epoch_s", "half_life_epochs"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.thin < 0:
+            raise ValueError(f"thin must not be negative, got {self.thin}")
         if not (self.origin_s <= 0 < self.horizon_s):
             raise ValueError(f"origin_s must be <= 0 and horizon_s > 0, got {self.origin_s} and {self.horizon_s}")
         if not 0 < self.floor <= 1:
             raise ValueError(f"floor must lie in (0, 1], got {self.floor}")
+        if self.horizon_s - self.origin_s > MOST_BINS * self.bin_s:
+            raise ValueError(f"from origin_s to horizon_s are more than {MOST_BINS:,} bins of {self.bin_s} s")
 
     @cached_property
     def bins(self) -> int:
@@ -193,6 +202,12 @@ class TransitionTables:
             self._trust[pair] = trust
             self._rows.pop(pair, None)
 
+    def trust_all_but(self, doubtful: Iterable[Pair]) -> None:
+        """Give every pair its whole weight, but none to these."""
+        alarmed = set(doubtful)
+        for pair in alarmed | self._trust.keys():
+            self.set_trust(pair, 0.0 if pair in alarmed else 1.0)
+
     def trust(self, pair: Pair) -> float:
         """Weight of what was learnt about a pair, [0, 1]."""
         return self._trust.get(pair, 1.0)
@@ -246,11 +261,13 @@ class TransitionTables:
         return self._row((from_camera, to_camera))[2]
 
     def log_lift(self, from_camera: str, to_camera: str) -> float:
-        """log of how much more often this pair of cameras follows each other than by chance; 0 for an unseen pair."""
+        """log of how much more often this pair of cameras follows each other than by chance, by its trust; 0 for an
+        unseen pair.
+        """
         lift = self._lifts.get((from_camera, to_camera))
         if lift is None:
             lift = self._lifts[from_camera, to_camera] = self._log_lift(from_camera, to_camera)
-        return lift
+        return lift * self.trust((from_camera, to_camera))
 
     def _log_lift(self, from_camera: str, to_camera: str) -> float:
         if (from_camera, to_camera) not in self._counts:

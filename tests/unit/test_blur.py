@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.blur import Hider, PrivacyError, head_of, hide_crop, hiders, load_faces
+from pipeline.blur import Hider, PrivacyError, head_of, hiders, load_faces
 from pipeline.hidden_boxes import HOLD_S, CameraBoxes, StayBoxes, read_hidden_boxes
 from pipeline.journal import JournalError
 from pipeline.journal_writer import RunJournal
@@ -124,13 +124,6 @@ def test_a_hole_in_a_stay_is_hidden_and_a_long_one_is_not():
         *(0, 1, 1, 1, 1, 1, 0, 1, 1, 0)
     ]
     assert len(camera.at(2.0)) == 1  # going back is allowed
-
-
-def test_a_picture_of_one_person():
-    crop = stripes()[:120, :48]
-    hidden = hide_crop(crop, "heads")
-    assert contrast(hidden, 0, 0, 48, 20) < 12 < 60 < contrast(hidden, 0, 60, 48, 120)
-    assert np.array_equal(hide_crop(crop, "none"), crop) and np.array_equal(crop, stripes()[:120, :48])
 
 
 def test_a_run_without_boxes_or_with_damaged_ones(tmp_path):

@@ -117,6 +117,21 @@ def test_a_guest_may_have_taught_and_brings_all_that_is_known_of_them(areas):
     assert [(i.from_camera, i.to_camera) for i in taught][:1] == [("a", "b")]
 
 
+def test_guests_of_a_day_long_past_are_let_go_once(areas):
+    """Forgotten by the matcher, they are no guests any more, and the next exit finds none of them."""
+    hall, yard = areas
+    hall.hear(seen("a", 1, 7, 0.0))
+    yard.listen("hall", hall.told())
+    assert yard.crossings.guests == {1}
+    late_s = SETTINGS.memory_s + 10.0
+    yard.hear(seen("b", 2, 8, late_s))
+    assert yard.people == {100} and yard.crossings.guests == set()
+    assert [kind for kind, _ in yard.told().items] == [EXIT] and yard.crossings.known == {100: Known(1, "yard", False)}
+    hall.hear(seen("a", 3, 9, late_s))
+    yard.listen("hall", hall.told(), late_s)
+    assert yard.crossings.guests == {2}
+
+
 def test_every_kind_said_again_changes_nothing(areas):
     hall, yard = areas
     hall.hear(seen("a", 1, 7, 0.0), seen("a", 2, 8, 1.0))

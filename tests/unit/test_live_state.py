@@ -81,8 +81,6 @@ def test_what_was_restored_decides_the_same_to_the_last_bit(dim):
                 tables = TransitionTables(AXES)
                 tables.add(list(matcher.tables.items()))
                 tables.version = matcher.tables.version
-                for pair, drift in state.drift.items():
-                    tables.set_trust(pair, 0.0 if drift.alarmed else 1.0)
                 matcher = OnlineMatcher(settings, ids.__next__, tables, state=state)
                 for sighting in waiting:
                     matcher.submit(sighting)

@@ -1,17 +1,22 @@
 """Replay is exact, and says what changed and why."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from sighting_streams import unit
 
+from pipeline.atomic import write_lines
 from pipeline.config import load_match_config
-from pipeline.journal import JournalError
-from pipeline.replay import ReplayError, changes, decisions_of, read_inputs, replay, replay_to
+from pipeline.hand_teaching import links_of_run
+from pipeline.journal import JournalError, json_line, to_json
+from pipeline.replay import ReplayError, Said, changes, read_inputs, replay, replay_inputs, replay_to, said_in
 from pipeline.sightings_file import write_sightings
 from pipeline.tables_file import TablesFileError, read_tables, write_tables
 from st_model.calibration import calibration_for
-from st_model.sightings import Sighting
+from st_model.ledger import Correction
+from st_model.sightings import Decision, Sighting
 from st_model.transitions import ONE, Increment, TableSettings, TransitionTables
 
 
@@ -77,14 +82,14 @@ def test_ids_count_up_from_where_they_are_told(sightings):
 def test_writes_what_it_says_and_lists_changes(sightings, tmp_path):
     write_sightings(tmp_path / "sightings.parquet", sightings)
     same = replay_to(tmp_path / "sightings.parquet", tmp_path / "one")
-    assert changes(decisions_of(tmp_path / "one"), same.decisions) == []
+    assert changes(said_in(tmp_path / "one"), same) == []
     # Nobody is ever alike: every stay is a person of its own, and the six in b are decided differently.
     apart = replay_to(
         tmp_path / "sightings.parquet",
         tmp_path / "two",
         overrides=["match.calibration.g0=1", "match.calibration.b0=-40"],
     )
-    lines = changes(same.decisions, apart.decisions)
+    lines = changes(same, apart)
     assert len(lines) == 12  # who loses a companion has changed as well
     assert any(line.startswith("b:1 at") and "no longer with a:0" in line and "a new person" in line for line in lines)
     rows = (tmp_path / "two" / "assignments.csv").read_text().splitlines()
@@ -92,11 +97,46 @@ def test_writes_what_it_says_and_lists_changes(sightings, tmp_path):
     assert len(rows) == 13
 
 
+def test_changes_see_what_corrections_did(tmp_path):
+    decisions = [Decision("a", 1, 5.0, 1, "new"), Decision("b", 2, 9.0, 2, "new")]
+    merge = Correction("merge", 20.0, 2, 1, (("b", 2),), 0.98)
+    apart, together = Said(decisions, []), Said(decisions, [merge])
+    lines = changes(apart, together)
+    assert [line.split(" at")[0] for line in lines] == ["a:1", "b:2"]
+    assert "now with a:1;" in lines[1] and lines[1].endswith("is a new person (0 %), later merged into P1")
+    assert changes(together, together) == []
+    # What was joined by hand is not what the matcher said.
+    write_lines(tmp_path / "decisions.jsonl", [json_line(to_json(d)) for d in decisions])
+    write_lines(tmp_path / "corrections.jsonl", [json_line(to_json(replace(merge, by="ann")))])
+    assert changes(apart, said_in(tmp_path)) == []
+
+
+def test_an_outage_of_the_run_is_one_of_its_replays(tmp_path):
+    rng = np.random.default_rng(1)
+    rows = []
+    for n in range(6):
+        look, at_s = unit(rng.standard_normal(64)), 100.0 + 200 * n
+        for camera, track_id, entered_s in (("a", 2 * n, at_s), ("b", 2 * n + 1, at_s + 23)):
+            rows.append(Sighting(camera, track_id, entered_s, entered_s + 3, entered_s + 3, True, look))
+    calibration = {"match": {"calibration": {"g0": 60.0, "b0": -30.0}}}
+    config = load_match_config(calibration)
+    facts = {"config": calibration, "outages": [["b", 1108.0, 1115.0]], "counters": {}}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    write_sightings(tmp_path / "sightings.parquet", rows)
+    write_tables(tmp_path / "tables_start.json", config.tables, [])
+    done = replay_inputs(read_inputs(tmp_path))
+    taught = [item.count for item in done.tables.items()]
+    assert sum(taught) < sum(i.count for i in replay(rows, config, TransitionTables(config.tables)).tables.items())
+    links = links_of_run(tmp_path, done.decisions)
+    assert links is not None and sum(item.count for item in links.values()) == sum(taught)
+    assert (("a", 10), ("b", 11)) not in links and (("a", 8), ("b", 9)) in links
+
+
 def test_without_anything_to_replay(tmp_path):
     with pytest.raises(ReplayError, match="no such file"):
         replay_to(tmp_path / "sightings.parquet", tmp_path / "out")
     with pytest.raises(ReplayError, match="no such file"):
-        decisions_of(tmp_path)
+        said_in(tmp_path)
     (tmp_path / "run.json").write_text("{")
     write_sightings(tmp_path / "sightings.parquet", [])
     with pytest.raises(JournalError, match=r"run\.json"):

@@ -353,7 +353,7 @@ def test_what_tables_say_counts_less_among_many_exits_and_returns_are_doubted() 
     def log_r(crowd: float, from_camera: str = "a", delay_s: float = 20.0) -> float:
         new = stay("b", 2, 10.0 + delay_s, 40.0 + delay_s, RED)
         new.crowd = crowd
-        return transition_between(tables, stay(from_camera, 1, 0.0, 10.0, RED), new, 0.0)[0]
+        return transition_between(tables, stay(from_camera, 1, 0.0, 10.0, RED), new, MatchSettings(lift=0.0))[0]
 
     alone, among = log_r(1.0), log_r(4.0)
     unlearnt = tables.unlearnt(old.camera, "b")
