@@ -181,7 +181,8 @@ def _make(run_dir: Path, build: Build, how: How) -> Corrected:
             above = max([above, *(c.into_id for c in log.corrections), *(c.global_id for c in log.corrections)])
             correction = build(log, spans, lambda: store.next_id(above=above))
             correction = replace(correction, by=how.by or os_user())
-            why_not = None if how.teach else "not asked to"
+            why_not = "what is taken back was not taught" if correction.untaught else None
+            why_not = why_not or (None if how.teach else "not asked to")
             why_not = why_not or ("the site is frozen" if config.frozen else None)
             facts = read_facts(run_dir)
             if why_not is None and store.reset_version() > int(facts.get("table_version") or 0):
@@ -189,6 +190,7 @@ def _make(run_dir: Path, build: Build, how: How) -> Corrected:
             links: Links | None = links_of_run(run_dir, log.decisions) if why_not is None else None
             if why_not is None and links is None:
                 why_not = "what the run taught cannot be found again from its sightings"
+            correction = replace(correction, untaught=why_not is not None)
             ledger = [*log.corrections, correction]
             increments = (
                 teaching(links, spans, log.decisions, log.corrections, ledger, config.tables)

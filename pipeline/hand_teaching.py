@@ -85,11 +85,13 @@ def teaching(
     after: Sequence[Correction],
     axes: TableSettings,
 ) -> list[Increment]:
-    """What to add to the tables when the ledger grows from `before` to `after`."""
+    """What to add to the tables when the ledger grows from `before` to `after`. What they were not told of does not
+    count: taking it back changes nothing, either.
+    """
     machine = {key: i for key, (i, _) in final_ids(decisions, [c for c in after if not c.by]).items()}
     old, new = (
-        wanted(links, spans, machine, {key: i for key, (i, _) in final_ids(decisions, ledger).items()}, axes)
-        for ledger in (before, after)
+        wanted(links, spans, machine, {key: i for key, (i, _) in final_ids(decisions, told).items()}, axes)
+        for told in ([c for c in ledger if not c.untaught] for ledger in (before, after))
     )
     counts: dict[tuple[str, str, int, int], int] = defaultdict(int)
     for sign, held in ((-1, old), (1, new)):

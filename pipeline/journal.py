@@ -66,8 +66,11 @@ def _plain(value: Any) -> Any:
 
 
 def to_json(value: Any) -> dict[str, Any]:
-    """A dataclass as a dict for strict JSON: tuples become lists, NaN and infinity become null."""
-    return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    """A dataclass as a dict for strict JSON: tuples become lists, NaN and infinity become null.
+
+    `untaught` of a correction is there only when it is true: older versions read the rest.
+    """
+    return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name != "untaught" or value.untaught}
 
 
 def json_line(row: dict[str, Any]) -> bytes:

@@ -25,6 +25,7 @@ class Correction:
     time_s       site time it was made at
     reason       one line for people
     by           who made it by hand; empty: the matcher
+    untaught     made by hand, and the tables were not told of it
     """
 
     kind: Literal["merge", "split", "unmerge", "unsplit"]
@@ -35,6 +36,7 @@ class Correction:
     probability: float
     reason: str = ""
     by: str = ""
+    untaught: bool = False
 
 
 class LedgerError(ValueError):

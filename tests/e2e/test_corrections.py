@@ -95,8 +95,24 @@ def test_tables_that_were_reset_or_frozen_since_are_left_alone(hall):
     assert identrix("tables", "freeze", "--site", "hall").exit_code == 0
     assert done(hall, "merge", one, two)["not_taught"] == "the site is frozen"
     assert identrix("tables", "unfreeze", "--site", "hall").exit_code == 0
+    assert done(hall, "undo")["not_taught"] == "what is taken back was not taught"
+    assert done(hall, "merge", one, two)["not_taught"] is None
     assert identrix("tables", "reset", "--site", "hall", "--yes").exit_code == 0
     assert done(hall, "undo")["not_taught"] == "the tables were reset since the run" and tables() == []
+
+
+def test_what_was_not_taught_is_not_taken_back(hall):
+    before, learnt = contents(hall), tables()
+    one, two, *_ = sorted(persons(hall))
+    key = next(key for key in sorted(read_assignments(hall / "assignments.csv")) if key[0] == "b")
+    assert done(hall, "merge", one, two, "--no-teach")["correction"]["untaught"]
+    split = done(hall, "split", "{}:{}".format(*key))  # in between one that is taught
+    assert split["taught"] < 0 and tables() != learnt
+    assert done(hall, "undo", "--no-teach")["not_taught"] == "not asked to"
+    taken_back = tables()
+    undone = done(hall, "undo")
+    assert (undone["taught"], undone["not_taught"]) == (0.0, "what is taken back was not taught")
+    assert contents(hall) == before and tables() == taken_back
 
 
 @pytest.mark.parametrize(
