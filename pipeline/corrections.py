@@ -148,7 +148,7 @@ def person_of(run_dir: Path, log: RunLog, who: str) -> int:
     """The id that a person has now (`P7`, `7`). Raises ExplainError with the nearest."""
     text = who.strip().upper().removeprefix("P")
     known = {i for i, _ in log.ids.values()}
-    number = int(text) if text.isdigit() else -1
+    number = int(text) if text.isascii() and text.isdigit() else -1
     now = aliases(log.corrections).get(number, number)
     if now not in known:
         raise ExplainError(
@@ -248,17 +248,21 @@ def finish_pending(run_dir: Path, overrides: Sequence[str] = ()) -> None:
 
 def read_spans(run_dir: Path) -> dict[StayKey, Span]:
     """When each stay was, from the sightings, without their embeddings; from stays.csv where there are none."""
+    import pyarrow as pa
     import pyarrow.csv as pacsv
     import pyarrow.parquet as pq
 
     path = run_dir / "sightings.parquet"
-    if path.is_file():
-        table = pq.read_table(path, columns=["camera", "track_id", "entered_s", "last_s"])
-        names = ("camera", "track_id", "entered_s", "last_s")
-    else:
-        table = pacsv.read_csv(run_dir / "stays.csv")
-        names = ("camera", "track_id", "entered_s", "left_s")
-    columns = [table[name].to_pylist() for name in names]
+    names = ("camera", "track_id", "entered_s", "last_s" if path.is_file() else "left_s")
+    try:
+        if path.is_file():
+            table = pq.read_table(path, columns=list(names))
+        else:
+            path = run_dir / "stays.csv"
+            table = pacsv.read_csv(path)
+        columns = [table[name].to_pylist() for name in names]
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
+        raise EditError(f"{path}: cannot be read: {error}") from error
     return spans_of((str(c), int(t), float(a), float(b)) for c, t, a, b in zip(*columns, strict=True))
 
 

@@ -79,7 +79,7 @@ def explain(folder: Path, who: str, log: tuple[Sequence[Decision], Sequence[Corr
     decisions, corrections = (log[0], standing(log[1])) if log else _log(folder)
     ids = final_ids(decisions, corrections)
     alias = aliases(corrections)
-    person = re.fullmatch(r"[Pp]?(\d+)", who.strip())
+    person = re.fullmatch(r"[Pp]?([0-9]+)", who.strip())
     if person:
         wanted = int(person[1])
         known = {d.global_id for d in decisions} | {c.into_id for c in corrections} | alias.keys()

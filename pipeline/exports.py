@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.atomic import output_error
 from pipeline.journal import read_facts
-from pipeline.run_folder import finished_run
+from pipeline.run_folder import finished_run, is_run
 from pipeline.salted import salted_number
 from pipeline.site_order import with_numbers
 
@@ -96,6 +96,8 @@ def export_run(
     if first_frame not in (0, 1):
         raise ExportError(f"frames are counted from 0 or from 1, not from {first_frame}")
     finished_run(run_dir, "tracks.parquet")
+    if is_run(out):
+        raise ExportError(f"{out}: this is the folder of a run, whose own files could be lost: choose another --out")
     kept = ids is None or ids is keep_ids
     tracks, known = tracks_of(run_dir, cameras, ids or keep_ids)
     tracks = tracks if kept else _stays_anew(tracks)

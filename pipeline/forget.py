@@ -126,7 +126,7 @@ def forget_in_site(config: MatchConfig, who: str, *, by: str | None = None) -> i
     EditError.
     """
     text = who.strip().upper().removeprefix("P")
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise EditError(f"{who!r}: expected a person such as P12")
     audit(config, "forget in Redis", by=by)
     entries = _forget_in_redis(config, {int(text)}, set(), [])

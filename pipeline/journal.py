@@ -18,7 +18,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,7 @@ def decision_from_json(row: dict[str, Any]) -> Decision:
     """The inverse of `to_json(decision)`; fields that Decision does not have are ignored."""
     known = {f.name for f in fields(Decision)}
     candidates = tuple(_candidate(c) for c in row.get("candidates", ()))
+    _check_numbers(row, ("track_id", "time_s", "global_id", "margin"))
     return Decision(**{k: v for k, v in row.items() if k in known and k != "candidates"}, candidates=candidates)
 
 
@@ -115,7 +116,14 @@ def correction_from_json(row: dict[str, Any]) -> Correction:
 
 def _candidate(row: dict[str, Any]) -> Candidate:
     numbers = ("appearance", "delay_s", "transition", "joint", "probability")
+    _check_numbers(row, numbers)
     return Candidate(**row | {name: math.nan for name in numbers if row[name] is None})
+
+
+def _check_numbers(row: dict[str, Any], names: Sequence[str]) -> None:
+    for name in names:
+        if not isinstance(row.get(name), int | float | None):
+            raise ValueError(f"{name} must be a number, got {row[name]!r}")
 
 
 # ------------------------------------------------------------------------------------------------------- reading

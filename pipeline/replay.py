@@ -6,6 +6,7 @@ The same sightings, settings and starting tables give the same decisions, bit fo
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from pipeline.atomic import output_error, write_lines
 from pipeline.config import MatchConfig, load_match_config
 from pipeline.freezing import tables_for
 from pipeline.journal import json_line, read_corrections, read_facts, to_json
+from pipeline.outputs import check_writable
+from pipeline.run_folder import is_run
 from pipeline.tables_file import read_tables, write_tables
 from pipeline.tracklog import read_decisions, read_sightings, write_assignments
 from st_model.appearance import calibrate_by_time
@@ -25,6 +28,8 @@ from st_model.matcher import OnlineMatcher, Outcome
 from st_model.sightings import Decision, Sighting
 from st_model.teaching import Outage
 from st_model.transitions import TransitionTables
+
+log = logging.getLogger(__name__)
 
 
 class ReplayError(ValueError):
@@ -94,8 +99,11 @@ def replay_to(
     without `encoder` the calibration to start from is fitted to the file itself. Writes decisions.jsonl,
     corrections.jsonl, assignments.csv and tables_end.json. Raises ReplayError, ConfigError, JournalError, OutputError.
     """
+    if is_run(out):
+        raise ReplayError(f"{out}: this is the folder of a run, whose decisions would be lost: choose another --out")
     inputs = read_inputs(source, overrides=overrides, encoder=encoder, tables=tables)
     config = inputs.config
+    check_writable(out)  # before the work, not after it
     done = replay_inputs(inputs, on_progress)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -148,6 +156,9 @@ def read_inputs(
     parquet, run = (source / "sightings.parquet", source) if source.is_dir() else (source, None)
     if not parquet.is_file():
         raise ReplayError(f"{parquet}: no such file; a run folder or a sightings.parquet was expected")
+    if run and not (run / "run.json").is_file():
+        log.warning("%s: no run.json: how this run was set up is not known, its sightings are taken alone", run)
+        run = None
     facts = read_facts(run) if run else {}
     settings = dict(facts.get("config", {}))
     if encoder:
@@ -156,9 +167,14 @@ def read_inputs(
     config = load_match_config(settings, overrides=overrides)
     own = run / "tables_start.json" if start and run and (run / "tables_start.json").is_file() else None
     begun = tables or own
+    if start and run and not begun:
+        log.warning("%s: no tables_start.json: what the run began with is not known, it is replayed from nothing", run)
     held = tables_for(config, read_tables(begun, config.tables).items() if begun else ())
-    first_id = int(facts.get("counters", {}).get("first_global_id") or 1)
-    outages = tuple((str(camera), float(from_s), float(to_s)) for camera, from_s, to_s in facts.get("outages", ()))
+    try:
+        outages = tuple((str(camera), float(from_s), float(to_s)) for camera, from_s, to_s in facts.get("outages", ()))
+        first_id = int(facts.get("counters", {}).get("first_global_id") or 1)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ReplayError(f"{source / 'run.json'}: damaged: {error}") from error
     sightings = read_sightings(parquet)
     told = encoder or any(o.startswith(("match.calibration", "reid.encoder")) for o in overrides)
     if run is None and not told:

@@ -13,6 +13,11 @@ class RunFolderError(FileNotFoundError):
     """This is not the folder of a finished run."""
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, finished or not: nothing else should be written into it."""
+    return any((Path(folder) / name).exists() for name in ("run.json", "journal", "tracks.parquet"))
+
+
 def finished_run(run_dir: Path, *needed: str) -> Path:
     """The folder itself, when the run in it is finished and holds the files that are needed. Raises RunFolderError."""
     run_dir = Path(run_dir)

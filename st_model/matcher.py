@@ -140,8 +140,9 @@ class OnlineMatcher:
         out, state = Outcome(), self.state
         state.waiting.sort(key=lambda s: (s.emitted_s, s.camera, s.track_id, s.closed))
         while state.waiting and state.waiting[0].emitted_s + self.settings.window_s <= now_s:
-            end = state.waiting[0].emitted_s + self.settings.window_s
-            window = [s for s in state.waiting if s.emitted_s < end]
+            begin = state.waiting[0].emitted_s
+            end = begin + self.settings.window_s
+            window = [s for s in state.waiting if s.emitted_s < end or s.emitted_s == begin]  # end may round to begin
             state.waiting = state.waiting[len(window) :]
             self._window(window, end, out)
         return out

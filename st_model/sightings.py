@@ -16,6 +16,10 @@ Kind = Literal["new", "match", "provisional", "confirm", "switch"]
 teaches), `confirm` (second decision agrees), `switch` (second decision at the end of the stay chose another id)."""
 
 
+LARGEST_TIME_S = 1e11
+"""Unix time in the year 5138: anything beyond was not counted in seconds."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sighting:
     """One emission about one stay of a person in one camera.
@@ -24,7 +28,8 @@ class Sighting:
     `closed` true is its last word.
 
     camera, track_id   together name the stay; track ids are never shared between cameras or runs
-    entered_s, last_s  first and last time the person was seen so far, seconds, entered_s <= last_s
+    entered_s, last_s  first and last time the person was seen so far, seconds (at most `LARGEST_TIME_S` from 0),
+                       entered_s <= last_s
     emitted_s          when this row was said, seconds, >= entered_s; rows are processed in this order
     closed             the stay is over
     embedding          (D,) float32, unit length, read-only
@@ -63,6 +68,8 @@ class Sighting:
         times = (self.entered_s, self.last_s, self.emitted_s)
         if not all(np.isfinite(t) for t in times):
             raise ValueError(f"sighting {self.key}: times must be finite, got {times}")
+        if max(map(abs, times)) > LARGEST_TIME_S:
+            raise ValueError(f"sighting {self.key}: times are seconds, got {times}: milliseconds, nanoseconds?")
         if self.last_s < self.entered_s or self.emitted_s < self.entered_s:
             raise ValueError(f"sighting {self.key}: last_s and emitted_s must not precede entered_s, got {times}")
         embedding = self.embedding

@@ -140,6 +140,16 @@ def test_what_makes_no_sense_changes_nothing(words, said, hall):
     assert before == {path: path.read_bytes() for path in before}
 
 
+@pytest.mark.parametrize("damage", [lambda raw: raw[:2000], lambda raw: b""])
+def test_damaged_sightings_are_named_and_nothing_is_changed(hall, damage):
+    path = hall / "sightings.parquet"
+    path.write_bytes(damage(path.read_bytes()))
+    before = contents(hall)
+    result = identrix("correct", hall, "merge", "P1", "P2", "--no-teach")
+    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1 and "sightings.parquet" in result.stderr
+    assert contents(hall) == before
+
+
 def test_not_the_folder_of_a_finished_run(tmp_path, hall):
     (tmp_path / "empty").mkdir()
     assert "not the folder of a finished run" in identrix("correct", tmp_path / "empty", "list").stderr

@@ -228,6 +228,14 @@ def test_supervision(run_dir, rows, tmp_path):
     assert [float(row["x_max"]) for row in back] == pytest.approx([row["x2"] for row in mine], abs=1e-3)
 
 
+@pytest.mark.parametrize("format", ["csv", "parquet", "mot"])
+def test_a_run_is_never_exported_into_its_own_folder(run_dir, format):
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    with pytest.raises(ExportError, match="this is the folder of a run"):
+        export_run(run_dir, run_dir, format)
+    assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize("format", sorted(formats()))
 def test_one_camera_and_other_ids(run_dir, rows, tmp_path, format):
     given_ids = {1: 9000001, 2: 8000002, 3: 7000003}

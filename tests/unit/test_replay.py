@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sighting_streams import unit
 
-from pipeline.atomic import write_lines
+from pipeline.atomic import OutputError, write_lines
 from pipeline.config import load_match_config
 from pipeline.hand_teaching import links_of_run
 from pipeline.journal import JournalError, json_line, to_json
@@ -18,6 +18,8 @@ from st_model.calibration import calibration_for
 from st_model.ledger import Correction
 from st_model.sightings import Decision, Sighting
 from st_model.transitions import ONE, Increment, TableSettings, TransitionTables
+
+TIMES = ("entered_s", "last_s", "emitted_s")
 
 
 @pytest.fixture
@@ -176,6 +178,69 @@ def test_a_bad_tables_file_is_one_clear_line(tmp_path, text):
         path.write_text(text)
     with pytest.raises(TablesFileError, match=r"t\.json"):
         read_tables(path)
+
+
+BAD_COUNTS = {
+    '["a", "b", 0, 3]': "must be",
+    '["", "b", 0, 3, 4096]': "no name of a camera",
+    '[null, "b", 0, 3, 4096]': "no name of a camera",
+    '["a", "b\\u0000", 0, 3, 4096]': "no name of a camera",
+    '["a", "b", 0, 3, 1.5]': "no whole number",
+    '["a", "b", 0, 3, true]': "no whole number",
+    '["a", "b", 0, 3, 99999999999999999999]': "no whole number",
+    '["a", "b", -99999999999999999999, 3, 1]': "no whole number",
+    '["a", "b", 0, 99999, 1]': "outside",
+}
+
+
+@pytest.mark.parametrize("row", BAD_COUNTS)
+def test_a_bad_count_is_named(tmp_path, row):
+    write_tables(tmp_path / "t.json", TableSettings(), [])
+    whole = (tmp_path / "t.json").read_text()
+    (tmp_path / "t.json").write_text(whole.replace("[\n\n]", f"[\n{row}\n]"))
+    with pytest.raises(TablesFileError, match=BAD_COUNTS[row]):
+        read_tables(tmp_path / "t.json")
+    (tmp_path / "t.json").write_text(whole.replace('"one": 4096, ', ""))
+    with pytest.raises(TablesFileError, match="one observation must be 4096 counts"):
+        read_tables(tmp_path / "t.json")
+
+
+def test_a_run_is_never_replayed_into_its_own_folder(sightings, tmp_path, caplog):
+    write_sightings(tmp_path / "sightings.parquet", sightings)
+    replay_to(tmp_path, tmp_path)  # no run: sightings alone
+    assert "no run.json" in caplog.text
+    (tmp_path / "run.json").write_text('{"counters": {}}')
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ReplayError, match="this is the folder of a run"):
+        replay_to(tmp_path, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    caplog.clear()
+    replay_to(tmp_path, tmp_path / "again")
+    assert "no tables_start.json" in caplog.text
+
+
+def test_where_nothing_can_be_written_nothing_is_matched(sightings, tmp_path, monkeypatch):
+    write_sightings(tmp_path / "sightings.parquet", sightings)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("pipeline.replay.replay_inputs", lambda *_: pytest.fail("matched first"))
+    with pytest.raises(OutputError):
+        replay_to(tmp_path / "sightings.parquet", tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize("outages", ["5", '[["a", "x", 3]]', '[["a", 1]]'])
+def test_damaged_outages_are_named(sightings, tmp_path, outages):
+    write_sightings(tmp_path / "sightings.parquet", sightings)
+    (tmp_path / "run.json").write_text(f'{{"outages": {outages}}}')
+    with pytest.raises(ReplayError, match=r"run\.json: damaged"):
+        read_inputs(tmp_path)
+
+
+def test_a_tiny_window_ends(sightings):
+    config = load_match_config({"match": {"window_s": 1e-300}})
+    late = [replace(s, **{name: getattr(s, name) + 1e9 for name in TIMES}) for s in sightings]
+    assert len(replay(late, config, TransitionTables(config.tables)).ids) == 12
+    with pytest.raises(ValueError, match="times are seconds"):
+        replace(sightings[0], last_s=1.7e12, emitted_s=1.7e12)
 
 
 def test_tables_of_other_axes_are_refused(tmp_path):
