@@ -151,26 +151,42 @@ class ClockStep:
 def clock_steps(tables: TransitionTables, least_step_s: float = 60.0) -> list[ClockStep]:
     """Offsets epoch by epoch, joined while they agree within `least_step_s`: shows from when on a clock was wrong.
 
+    A single epoch that agrees with neither of its neighbours is left out: a few wrong links look like that, and a
+    clock that jumped stays where it is. So a jump shows once two epochs have seen it.
+
     Use tables with short epochs (for instance `epoch_s=1200`): the moments are known to within one epoch.
     """
-    runs: dict[str, list[tuple[int, list[float], list[float]]]] = {}
+    seen: dict[str, list[_Epoch]] = {}
     for epoch in tables.epochs():
         for c in clock_offsets(tables, [epoch]):
-            if not c.supported:
-                continue
-            run = runs.setdefault(c.camera, [])
-            if run and abs(float(np.median(run[-1][1])) - c.offset_s) < least_step_s:
-                run[-1][1].append(c.offset_s)
-                run[-1][2].append(c.error_s)
-            else:
-                run.append((epoch, [c.offset_s], [c.error_s]))
+            if c.supported:
+                seen.setdefault(c.camera, []).append((epoch, c.offset_s, c.error_s))
     out = []
-    for camera, run in sorted(runs.items()):
-        for epoch, offsets, errors in run:
-            spread = 1.4826 * float(np.median(np.abs(np.array(offsets) - np.median(offsets))))
-            error = max(spread, float(np.median(errors))) / np.sqrt(len(offsets))
-            out.append(ClockStep(camera, epoch * tables.settings.epoch_s, float(np.median(offsets)), float(error)))
+    for camera, rows in sorted(seen.items()):
+        runs = _joined(rows, least_step_s)
+        lasting = [row for run in runs if len(run) > 1 for row in run]
+        for run in _joined(lasting, least_step_s) if lasting else runs:
+            offsets, errors = np.array([offset for _, offset, _ in run]), [error for _, _, error in run]
+            spread = 1.4826 * float(np.median(np.abs(offsets - np.median(offsets))))
+            error = max(spread, float(np.median(errors))) / np.sqrt(len(run))
+            begin_s = run[0][0] * tables.settings.epoch_s
+            out.append(ClockStep(camera, begin_s, float(np.median(offsets)), float(error)))
     return out
+
+
+_Epoch = tuple[int, float, float]
+"""(epoch, offset, error)"""
+
+
+def _joined(rows: Sequence[_Epoch], least_step_s: float) -> list[list[_Epoch]]:
+    """Runs of epochs whose offsets agree with the median of those before them in the run."""
+    runs: list[list[_Epoch]] = []
+    for row in rows:
+        if runs and abs(float(np.median([offset for _, offset, _ in runs[-1]])) - row[1]) < least_step_s:
+            runs[-1].append(row)
+        else:
+            runs.append([row])
+    return runs
 
 
 def _both_ways(

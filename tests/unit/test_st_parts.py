@@ -190,6 +190,20 @@ def test_a_clock_that_jumps_is_dated() -> None:
     assert steps == [("d", 0.0, 0.0), ("d", 1800.0, -200.0)]
 
 
+def test_one_odd_epoch_is_no_jump_and_the_latest_jump_waits_for_its_second() -> None:
+    tables = TransitionTables(TableSettings(horizon_s=1000.0, epoch_s=600.0))
+    offsets = [0.0, 0.0, 150.0, 0.0, 0.0, -200.0]
+    for epoch, offset in enumerate(offsets):
+        tables.add(walks(WALKS, {"d": offset}, epoch))
+
+    def steps() -> list[tuple[float, float]]:
+        return [(s.from_s, round(s.offset_s, -1) + 0.0) for s in clock_steps(tables) if s.camera == "d"]
+
+    assert steps() == [(0.0, 0.0)]
+    tables.add(walks(WALKS, {"d": -200.0}, len(offsets)))
+    assert steps() == [(0.0, 0.0), (3000.0, -200.0)]
+
+
 def test_a_camera_nobody_reaches_has_no_offset() -> None:
     tables = TransitionTables(AXES)
     assert clock_offsets(tables) == []
