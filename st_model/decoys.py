@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
+
 from st_model.gallery import Stay
 from st_model.hypotheses import MatchSettings, hypotheses
 from st_model.matcher_state import MatcherState
@@ -45,21 +47,42 @@ def decoy(state: MatcherState, stay: Stay, horizon_s: float) -> tuple[Stay, int]
 
     Which one is chosen depends on nothing but how many stays closed: a replay chooses the same.
     """
-    teacher, gallery = state.teacher, state.gallery
     gone_s = stay.entered_s - horizon_s
+    # So many stays close at a busy site that the teacher's are all younger.
+    find = _of_stays if state.teacher.ended_before(gone_s) else _of_people
+    other = find(state, stay.camera, gone_s)
+    if other is None:
+        return None
+    fake = copy.copy(stay)
+    fake.global_id, fake.embedding, fake.vector, fake.face = 0, other.embedding, None, None
+    return fake, other.global_id
+
+
+def _of_stays(state: MatcherState, camera: str, gone_s: float) -> Stay | None:
+    """A stay that the teacher remembers, of somebody who did not come back."""
+    teacher, gallery = state.teacher, state.gallery
     old = teacher.ended_before(gone_s)
-    for turn in range(TRIES if old else 0):
+    for turn in range(TRIES):
         other = teacher.stays[(7919 * teacher.closed_stays + 104729 * turn) % old]
-        if other.camera != stay.camera or other.last_s >= gone_s:
+        if other.camera != camera or other.last_s >= gone_s:
             continue
         known = other.global_id in gallery.identities
         slot = gallery.slot(other.global_id) if known else 0
         if known and (gallery.in_view[slot] or gallery.last_s[slot] >= gone_s):
             continue  # came back since
-        fake = copy.copy(stay)
-        fake.global_id, fake.embedding, fake.vector, fake.face = 0, other.embedding, None, None
-        return fake, other.global_id
+        return other
     return None
+
+
+def _of_people(state: MatcherState, camera: str, gone_s: float) -> Stay | None:
+    """The last stay of somebody the gallery remembers."""
+    gallery = state.gallery
+    here = (gallery.ids > 0) & (gallery.camera == gallery.index_of(camera))
+    slots = np.flatnonzero(here & ~gallery.in_view & (gallery.last_s < gone_s))
+    if not len(slots):
+        return None
+    identity = gallery.identities[int(gallery.ids[slots[7919 * state.teacher.closed_stays % len(slots)]])]
+    return max(identity.stays, key=lambda s: (s.last_s, s.order))
 
 
 def learn_caution(

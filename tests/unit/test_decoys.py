@@ -66,6 +66,23 @@ def test_without_somebody_who_cannot_be_here_there_is_no_decoy(stays: list[tuple
     assert learnt(matcher, arrival(1000, GREEN)) == 0.0
 
 
+def test_where_the_teacher_remembers_too_little_decoys_are_made_of_the_gallery() -> None:
+    """More stays than it remembers close within the horizon."""
+    matcher = seen(("a", 0, RED), ("b", 10, BLUE), ("a", 400, GREEN))
+    teacher = matcher.state.teacher
+    teacher.forget({("a", 0), ("b", 1)})
+    assert teacher.ended_before(700.0) == 1  # the green one, which is asked first
+    teacher.forget({("a", 2)})
+    found = {}
+    for teacher.closed_stays in range(6):
+        fake, own = decoy(matcher.state, arrival(1000, BLUE), AXES.horizon_s) or (None, 0)
+        assert fake is not None and fake.global_id == 0
+        found[own] = fake.embedding.tolist()
+    assert found == {1: RED.tolist(), 3: GREEN.tolist()}
+    assert decoy(matcher.state, arrival(600, BLUE), AXES.horizon_s) is not None  # of red alone: green has just left
+    assert decoy(matcher.state, arrival(1000, BLUE, "c"), AXES.horizon_s) is None
+
+
 def test_a_decoy_taken_for_somebody_raises_caution_and_its_own_identity_does_not_count() -> None:
     lonely = seen(("a", 0, RED), ("b", 950, BLUE))
     assert learnt(lonely, arrival(1000, GREEN)) == pytest.approx(-STEP * SETTINGS.mistaken)
