@@ -167,6 +167,7 @@ def replay(
 ) -> None:
     """Match recorded sightings again, with other settings if you like: same input, same decisions, bit for bit."""
     from pipeline.replay import changes, replay_to, said_in
+    from pipeline.words import counted
 
     with clear_errors():
         before = said_in(against) if against else None
@@ -179,9 +180,9 @@ def replay(
     if as_json:
         typer.echo(json.dumps({"stays": stays, "persons": persons, "changed": changed, "out": str(out)}, indent=1))
         return
-    typer.echo(f"{stays} stays, {persons} persons: {out / 'assignments.csv'}")
+    typer.echo(f"{counted(stays, 'stay')}, {counted(persons, 'person')}: {out / 'assignments.csv'}")
     if changed is not None:
-        typer.echo("\n".join([f"{len(changed)} stays decided differently", *changed]))
+        typer.echo("\n".join([f"{counted(len(changed), 'stay')} decided differently", *changed]))
 
 
 @app.command()
@@ -316,7 +317,10 @@ def _run(
 
 
 def _counted(counts: dict[str, Any], folder: Path) -> str:
-    return f"{counts['persons']} persons, {counts['stays']} stays, {counts['transitions']} transitions: {folder}"
+    from pipeline.words import counted
+
+    told = (counted(counts[f"{thing}s"], thing) for thing in ("person", "stay", "transition"))
+    return f"{', '.join(told)}: {folder}"
 
 
 def _run_folder(out: Path | None, base: Path, overwrite: bool) -> Path:

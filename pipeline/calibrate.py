@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from scipy.special import expit, logit
 from pipeline.atomic import output_error, write_json_atomic
 from pipeline.journal import to_json
 from pipeline.replay import Replayed, read_inputs, replay_inputs
+from pipeline.words import counted
 from st_model.calibration import Calibration, Reliability, fit_platt, reliability
 from st_model.hypotheses import MatchSettings
 from st_model.ledger import StayKey
@@ -79,6 +80,8 @@ class Calibrated:
     before        the calibration that was configured
     after         fitted to the delays
     labelled      fitted to the truth, to compare with; None without one
+    better        whether `after` misses by less than `before`, by labels where there are some, else by time, in the
+                  three digits that are said
     """
 
     stays: int
@@ -87,6 +90,14 @@ class Calibrated:
     before: Fit
     after: Fit
     labelled: Fit | None = None
+    better: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "better", round(_miss(self.after), 3) < round(_miss(self.before), 3))
+
+
+def _miss(fit: Fit) -> float:
+    return (fit.by_labels or fit.by_time).error
 
 
 def calibrate(
@@ -282,9 +293,8 @@ def in_words(found: Calibrated) -> list[str]:
     """The result as lines for people."""
     rows = [("before", found.before), ("after", found.after)]
     rows += [("with labels", found.labelled)] if found.labelled else []
-    lines = [
-        f"{found.stays} stays, {found.pairs} pairs; {100 * found.share:.2f} % of all pairs show one person, by time"
-    ]
+    looked_at = f"{counted(found.stays, 'stay')}, {counted(found.pairs, 'pair')}"
+    lines = [f"{looked_at}; {100 * found.share:.2f} % of all pairs show one person, by time"]
     for name, item in rows:
         c, labels = item.calibration, item.by_labels
         told = "" if labels is None else f", by labels {labels.error:.3f}"
@@ -292,4 +302,6 @@ def in_words(found: Calibrated) -> list[str]:
             f"{name:>12}: log-odds = {c.g0:.2f} x cosine {c.b0:+.2f}, even at {-c.b0 / c.g0:.3f}; "
             f"expected calibration error by time {item.by_time.error:.3f}{told}"
         )
+    if not found.better:
+        return [*lines, "", "no better than what is in force: keep it"]
     return [*lines, "", *yaml_lines(found.after.calibration)]

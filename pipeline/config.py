@@ -20,23 +20,31 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from pipeline.schema import Camera, Config, MatchConfig, Reid, known_keys
-from pipeline.weights import UnknownModel, find_model
+from pipeline.weights import UnknownModel, find_model, list_models
 from reid.cards import is_card, read_card
 from reid.encoders import EncoderError
 from st_model.calibration import DEFAULTS, Calibration, calibration_for
 from st_model.faces import FACE
 
-__all__ = ["Camera", "Config", "ConfigError", "MatchConfig", "load_config", "load_match_config"]
+__all__ = ["Camera", "Config", "ConfigError", "MatchConfig", "check_encoder", "load_config", "load_match_config"]
+
+C = TypeVar("C", bound=MatchConfig)
 
 
 class ConfigError(ValueError):
     """The configuration cannot be used; the message says where and what was expected."""
+
+
+class _MachineConfig(Config):
+    """The whole configuration, where no camera need be named."""
+
+    cameras: tuple[Camera, ...] = ()
 
 
 def load_config(
@@ -70,11 +78,26 @@ def load_config(
         _put(raw, key.split("."), value)
     if not raw.get("cameras"):
         raise ConfigError(f"{origin}: no cameras; give --source NAME=URI (repeatable) or a 'cameras' list in the file")
+    return _with_absolute_paths(_validated(raw, origin, Config), path.parent if path and not sources else Path.cwd())
+
+
+def load_machine_config(overrides: Sequence[str] = ()) -> Config:
+    """Every section from `key.sub=value` overrides, no camera needed: for a look at the machine. Raises ConfigError.
+
+    >>> load_machine_config(["detector.model=motion"]).detector.model
+    'motion'
+    """
+    raw: dict[str, Any] = {"site": MatchConfig().site_name}
+    for override in overrides:
+        set_key(raw, override)
+    return _with_absolute_paths(_validated(raw, "command line", _MachineConfig), Path.cwd())
+
+
+def _validated(raw: dict[str, Any], origin: str, kind: type[C]) -> C:
     try:
-        config = Config.model_validate(_with_face_calibration(_with_calibration(_with_environment(raw, origin))))
+        return kind.model_validate(_with_face_calibration(_with_calibration(_with_environment(raw, origin))))
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{origin}: {line}" for line in explained(error))) from None
-    return _with_absolute_paths(config, path.parent if path and not sources else Path.cwd())
+        raise ConfigError("\n".join(f"{origin}: {line}" for line in explained(error, kind))) from None
 
 
 def read_yaml(path: Path, needs: str = "at least a 'cameras' list") -> dict[str, Any]:
@@ -176,18 +199,52 @@ def _variable(name: str, origin: str) -> str:
 def load_match_config(raw: Mapping[str, Any], *, overrides: Sequence[str] = ()) -> MatchConfig:
     """What matching needs, from plain values (a run's own configuration, say) and `key.sub=value` overrides.
 
-    Keys that only cameras need are left out. Raises ConfigError.
+    Keys that only cameras need are left out of `raw` and refused in `overrides`. An encoder of another program is taken
+    from `raw` as it is; one that `overrides` name must be known. Raises ConfigError.
 
     >>> load_match_config({}, overrides=["match.g1=0.5"]).match.g1
     0.5
     """
     kept: dict[str, Any] = {key: deepcopy(raw[key]) for key in MatchConfig.model_fields if key in raw}
+    recorded = _encoder_of(kept)
     for override in overrides:
         set_key(kept, override)
-    try:
-        return MatchConfig.model_validate(_with_calibration(_with_environment(kept, "command line")))
-    except ValidationError as error:
-        raise ConfigError("\n".join(f"command line: {line}" for line in explained(error))) from None
+    unused = Config.model_fields.keys() - MatchConfig.model_fields.keys()
+    keys = (override.partition("=")[0] for override in overrides)
+    if foreign := [key for key in keys if key.split(".")[0] in unused]:
+        why = "this command does not use it (it works on what was already seen)"
+        raise ConfigError("\n".join(f"command line: {key}: {why}" for key in foreign))
+    if isinstance(encoder := _encoder_of(kept), str) and encoder != recorded:
+        check_encoder(encoder, "command line: reid.encoder")
+    return _validated(kept, "command line", MatchConfig)
+
+
+def _encoder_of(raw: Mapping[str, Any]) -> object:
+    reid = raw.get("reid")
+    return reid.get("encoder") if isinstance(reid, dict) else None
+
+
+def check_encoder(name: str, said: str = "--encoder") -> None:
+    """Raise ConfigError unless `name`, given in `said`, is an encoder that ships, a model card or a file that is there.
+
+    >>> check_encoder("osnet")
+    >>> check_encoder("osnet_x9")
+    Traceback (most recent call last):
+    ...
+    pipeline.config.ConfigError: --encoder: no encoder named 'osnet_x9'; did you mean 'osnet'? (or give a path)
+    """
+    encoders = [model for model in list_models() if model.kind == "encoder"]
+    names = [name for model in encoders for name in (model.name, *model.aliases)]
+    if name in names or any(name == file.name for model in encoders for file in model.files):
+        return
+    path = Path(name).expanduser()
+    if path.suffix or len(path.parts) > 1:
+        if not path.exists():
+            raise ConfigError(f"{said}: nothing at {path}; give a model card, weights, or one of: {', '.join(names)}")
+        return
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    raise ConfigError(f"{said}: no encoder named {name!r}; {hint} (or give a path)")
 
 
 def _with_calibration(raw: dict[str, Any]) -> dict[str, Any]:

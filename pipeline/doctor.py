@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.config import Config, MatchConfig
+from pipeline.config import Config
 from pipeline.state_dir import state_dir
 
 State = Literal["ok", "note", "bad"]
@@ -38,8 +38,8 @@ class Check:
     advice: str = ""
 
 
-def examine(config: MatchConfig, runs: Path) -> list[Check]:
-    """Look at everything, in the order a run needs it. `config` with cameras: these are opened, too."""
+def examine(config: Config, runs: Path) -> list[Check]:
+    """Look at everything, in the order a run needs it. Cameras that `config` names are opened, too."""
     checks: list[tuple[str, Callable[[], Check]]] = [
         ("python", _python),
         ("video", _codecs),
@@ -55,8 +55,7 @@ def examine(config: MatchConfig, runs: Path) -> list[Check]:
         ("clock", _clock),
         ("app", _app),
     ]
-    if isinstance(config, Config):
-        checks += [(f"camera {camera.name}", lambda camera=camera: _camera(camera)) for camera in config.cameras]  # type: ignore[misc]
+    checks += [(f"camera {camera.name}", lambda camera=camera: _camera(camera)) for camera in config.cameras]  # type: ignore[misc]
     return [_safely(name, check) for name, check in checks]
 
 
@@ -112,10 +111,10 @@ def _opencv() -> Check:
     return Check("pictures", "ok", f"OpenCV {cv2.__version__}, {cv2.getNumThreads()} threads")
 
 
-def _device(config: MatchConfig) -> Check:
+def _device(config: Config) -> Check:
     import torch
 
-    wanted = config.device if isinstance(config, Config) else "auto"
+    wanted = config.device
     there = torch.cuda.is_available()
     names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())] if there else []
     if wanted.startswith("cuda") and not there:
@@ -141,14 +140,14 @@ def _engines() -> Check:
     return Check("engines", "ok", found)
 
 
-def _detector(config: MatchConfig) -> Check:
-    name = config.detector.model if isinstance(config, Config) else "yolo11n"
+def _detector(config: Config) -> Check:
+    name = config.detector.model
     if name in ("motion", "recorded"):
         return Check("detector", "ok", f"{name}: needs no weights")
     return _weights("detector", name, "--set detector.model=motion needs none")
 
 
-def _encoder(config: MatchConfig) -> Check:
+def _encoder(config: Config) -> Check:
     return _weights("encoder", config.reid.encoder, "--set reid.encoder=stripes needs none")
 
 
@@ -174,19 +173,19 @@ def _weights(what: str, name: str, instead: str) -> Check:
     )
 
 
-def _faces(config: MatchConfig) -> Check:
+def _faces(config: Config) -> Check:
     from pipeline.blur import load_faces
 
     if load_faces() is not None:
         return Check("faces", "ok", "YuNet: privacy.blur=faces finds faces")
-    asked = isinstance(config, Config) and config.privacy.blur == "faces"
+    asked = config.privacy.blur == "faces"
     advice = (
         "privacy.blur=faces hides whole heads instead: identrix models says where yunet comes from" if asked else ""
     )
     return Check("faces", "note" if asked else "ok", "no face detector (only privacy.blur=faces uses one)", advice)
 
 
-def _redis(config: MatchConfig) -> Check:
+def _redis(config: Config) -> Check:
     from pipeline.site_store import open_store
     from st_model.store_errors import StoreError
 

@@ -21,14 +21,13 @@ def doctor(
     """What works on this machine (video, GPU, engines, weights, Redis, disk, clock), and what to do about the rest."""
     from dataclasses import asdict
 
-    from pipeline.config import Config, load_config, load_match_config
+    from pipeline.config import load_config, load_machine_config
     from pipeline.doctor import examine, in_words
 
     with clear_errors():
-        settings = (
-            load_config(config, overrides=override or ()) if config else load_match_config({}, overrides=override or ())
-        )
-        checks = examine(settings, settings.output.dir if isinstance(settings, Config) else Path("runs"))
+        given = override or ()
+        settings = load_config(config, overrides=given) if config else load_machine_config(given)
+        checks = examine(settings, settings.output.dir)
     bad = [check.name for check in checks if check.state == "bad"]
     if as_json:
         typer.echo(json.dumps({"works": not bad, "checks": [asdict(check) for check in checks]}, indent=1))

@@ -48,6 +48,7 @@ def worker(
     from pipeline.config import Config, ConfigError, load_config
     from pipeline.runner import source_of
     from pipeline.session import read_session, worker_folder
+    from pipeline.words import counted
     from pipeline.worker import of_worker, work
 
     def load() -> Config:
@@ -75,7 +76,7 @@ def worker(
     if as_json:
         typer.echo(json.dumps(result.summary, indent=1))
     elif not result.degraded:
-        typer.echo(f"{counts['persons']} persons, {counts['stays']} stays: {folder}")
+        typer.echo(f"{counted(counts['persons'], 'person')}, {counted(counts['stays'], 'stay')}: {folder}")
     if result.degraded:
         say(
             f"not everything is decided (no matcher, or Redis is away): it is kept; start this worker on {folder} again"

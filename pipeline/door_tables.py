@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.door import AsJson, clear_errors
+from pipeline.door import BAD_INPUT, INTERRUPTED, AsJson, clear_errors, say
 
 tables_app = typer.Typer(
     help="A site's transition tables: how long people take from camera to camera.", no_args_is_help=True
@@ -37,34 +37,30 @@ def tables_show(
         median = "-" if row.median_s is None else f"{row.median_s:.1f} s"
         typer.echo(f"{row.from_camera:>16} -> {row.to_camera:<16} {row.evidence:9.2f} observations, median {median}")
     if not rows:
-        import difflib
+        from pipeline.tables_command import which_site
 
-        from pipeline.tables_command import sites_beside
-
-        settings = _site(site, config, override)
         with clear_errors():
-            others = sites_beside(settings)
-        near = difflib.get_close_matches(settings.site_name, others, n=1, cutoff=0.5)
-        hint = f"; did you mean --site {near[0]}?" if near else f"; sites here: {', '.join(others)}" if others else ""
-        typer.echo(f"nothing learnt yet{hint}")
+            typer.echo(f"nothing learnt yet{which_site(_site(site, config, override))}")
 
 
 @tables_app.command("plot")
 def tables_plot(out: Path, site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
     """A picture per pair of cameras: histogram and Parzen curve."""
     from pipeline.tables_command import plot
+    from pipeline.words import counted
 
     with clear_errors():
-        typer.echo(f"{plot(_site(site, config, override), out)} pictures: {out}")
+        typer.echo(f"{counted(plot(_site(site, config, override), out), 'picture')}: {out}")
 
 
 @tables_app.command("graph")
 def tables_graph(out: Path, site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
-    """The camera graph as a picture: an arrow per pair, as wide as its evidence, with the median travel time."""
+    """The camera graph (.png, .svg, .pdf): an arrow per pair, as wide as its evidence, with the median travel time."""
     from pipeline.tables_command import graph
+    from pipeline.words import counted
 
     with clear_errors():
-        typer.echo(f"{graph(_site(site, config, override), out)} pairs: {out}")
+        typer.echo(f"{counted(graph(_site(site, config, override), out), 'pair')}: {out}")
 
 
 @tables_app.command("clocks")
@@ -85,28 +81,31 @@ def tables_clocks(
 def tables_export(path: Path, site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
     """Write the exact counts to a JSON file."""
     from pipeline.tables_command import export
+    from pipeline.words import counted
 
     with clear_errors():
-        typer.echo(f"{export(_site(site, config, override), path)} pairs: {path}")
+        typer.echo(f"{counted(export(_site(site, config, override), path), 'pair')}: {path}")
 
 
 @tables_app.command("import")
 def tables_import(path: Path, site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
     """Add the counts of an exported file to the site's (reset first to replace them)."""
     from pipeline.tables_command import import_
+    from pipeline.words import counted
 
     with clear_errors():
-        typer.echo(f"{import_(_site(site, config, override), path)} pairs added")
+        added = import_(_site(site, config, override), path)
+    typer.echo("counted before: nothing added" if added is None else f"{counted(added, 'pair')} added")
 
 
 @tables_app.command("freeze")
 def tables_freeze(site: SiteOption = "", config: SiteFile = None, override: SiteSet = None) -> None:
     """Read the site's tables from now on, but do not teach them (runs on this machine; `frozen: true` in the YAML)."""
-    from pipeline.freezing import freeze
+    from pipeline.tables_command import freeze_site
 
     with clear_errors():
         settings = _site(site, config, override)
-        freeze(settings)
+        freeze_site(settings)
     typer.echo(f"site {settings.site_name} is frozen: runs on this machine read its tables and teach nothing")
 
 
@@ -129,13 +128,31 @@ def tables_reset(
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
     """Forget everything learnt about the site."""
-    from pipeline.tables_command import reset
+    from pipeline.tables_command import check_resettable, reset
+    from pipeline.words import counted
 
     with clear_errors():
         settings = _site(site, config, override)
         if not yes:
-            typer.confirm(f"Forget all transition tables of site {settings.site_name!r}?", abort=True)
-        reset(settings)
+            check_resettable(settings)
+            _ask(f"Forget all transition tables of site {settings.site_name!r}?")
+        pairs, observations = reset(settings)
+    typer.echo(f"{counted(pairs, 'pair')}, {observations:.0f} observations forgotten at site {settings.site_name}")
+
+
+def _ask(question: str) -> None:
+    """Go on after a yes. A no, or nobody there to answer, is input by which nothing can be done: exit code 2."""
+    try:
+        if typer.confirm(question, err=True):
+            return
+    except typer.Abort as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            say("\nstopped")
+            raise typer.Exit(INTERRUPTED) from None
+        say("\nno answer: add --yes to go on without being asked")
+        raise typer.Exit(BAD_INPUT) from None
+    say("nothing was changed")
+    raise typer.Exit(BAD_INPUT)
 
 
 def _site(site: str, config: Path | None, override: list[str] | None) -> Any:

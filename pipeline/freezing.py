@@ -4,7 +4,7 @@
 leaves a file in the state folder, beside the embedded server's own. A site whose Redis is shared by several machines is
 frozen on each of them, or in the configuration they share.
 
-    FrozenError (ValueError)   the tables were to be changed while they are frozen
+    FrozenError (ValueError)   the tables were to be changed while they are frozen, or unfrozen while they are not
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ C = TypeVar("C", bound=MatchConfig)
 
 
 class FrozenError(ValueError):
-    """The tables were to be changed while they are frozen."""
+    """The tables were to be changed while they are frozen, or unfrozen while they are not."""
 
 
 class FrozenTables(TransitionTables):
@@ -89,7 +89,9 @@ def freeze(config: MatchConfig) -> None:
 
 
 def unfreeze(config: MatchConfig) -> None:
-    """Let runs teach again. Raises OutputError; FrozenError if it is the configuration that freezes."""
+    """Let runs teach again. Raises OutputError; FrozenError if the configuration freezes, or nothing does."""
+    if not is_frozen(config):
+        raise FrozenError(f"site {config.site_name!r} is not frozen")
     flag = _flag(config)
     try:
         flag.unlink(missing_ok=True)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _BARS, _CURVE, _GREY = "#9ecae1", "#d94801", "#666666"
 MAX_PERSONS = 100  # rows of a timeline that can still be told apart
 MAX_ARROWS = 40  # between cameras, with labels that can still be read
+FORMATS = ("png", "svg", "pdf")
+"""What a picture may be written as; the ending of its name says which."""
 
 
 def median_delay_s(counts: NDArray[np.float64], bin_s: float, origin_s: float) -> float | None:
@@ -165,7 +167,7 @@ def _figure(width_in: float, height_in: float) -> tuple[Any, Any]:
 
 def _save(figure: Any, path: Path) -> None:
     with atomic(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+        figure.savefig(temporary, dpi=110, format=Path(path).suffix[1:].lower())
 
 
 def plot_camera_graph(path: Path, moves: pa.Table) -> None:
@@ -185,7 +187,7 @@ def plot_camera_graph(path: Path, moves: pa.Table) -> None:
 def plot_graph(
     path: Path, edges: Mapping[tuple[str, str], tuple[float, float | None]], *, title: str, without: str
 ) -> None:
-    """Write a PNG of cameras on a circle, with an arrow per ordered pair, as wide as it is strong.
+    """Write a picture (`FORMATS`) of cameras on a circle, an arrow per ordered pair, as wide as it is strong.
 
     edges    (from, to) -> (how often, median delay in seconds); a camera to itself is told below its name
     without  what to write when there is no edge

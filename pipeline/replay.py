@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.atomic import output_error, write_lines
-from pipeline.config import MatchConfig, load_match_config
+from pipeline.config import MatchConfig, check_encoder, load_match_config
 from pipeline.freezing import tables_for
 from pipeline.journal import json_line, read_corrections, read_facts, to_json
 from pipeline.outputs import check_writable
@@ -162,6 +162,7 @@ def read_inputs(
     facts = read_facts(run) if run else {}
     settings = dict(facts.get("config", {}))
     if encoder:
+        check_encoder(encoder)
         settings["reid"] = {**settings.get("reid", {}), "encoder": encoder}
         settings["match"] = {k: v for k, v in settings.get("match", {}).items() if k != "calibration"}
     config = load_match_config(settings, overrides=overrides)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from door import identrix
 
-from pipeline.calibrate import CalibrateError, in_words, read_persons, reliability_by_time, yaml_lines
+from pipeline.calibrate import Calibrated, CalibrateError, Fit, in_words, read_persons, reliability_by_time, yaml_lines
 from pipeline.calibrate import calibrate as fit
 from pipeline.clocks_command import clocks_of_run
 from pipeline.sightings_file import write_sightings
-from st_model.calibration import Calibration, reliability
+from st_model.calibration import Calibration, Reliability, reliability
 from st_model.sightings import Sighting
 
 DIM = 24
@@ -93,9 +93,38 @@ def test_through_the_door(site, wrong, tmp_path):
     assert len(said["after"]["by_time"]["predicted"]) == 10
 
 
-def test_words_end_in_lines_for_the_yaml(site):
-    found = fit(site[0])
+def test_words_end_in_lines_for_the_yaml(site, wrong):
+    found = fit(site[0], overrides=wrong)
+    assert found.better
     assert in_words(found)[-2:] == yaml_lines(found.after.calibration)
+
+
+def test_a_fit_that_is_no_better_is_not_recommended(site, wrong):
+    mended = fit(site[0], overrides=wrong).after.calibration
+    here = [part for n in ("g0", "b0") for part in ("--set", f"match.calibration.{n}={getattr(mended, n)}")]
+    result = identrix("calibrate", site[0], *here)
+    assert result.stdout.splitlines()[-1] == "no better than what is in force: keep it"
+    assert "match:" not in result.stdout
+    assert json.loads(identrix("calibrate", site[0], *here, "--json").stdout)["better"] is False
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "labels", "better"),
+    [
+        (0.020, 0.022, None, False),
+        (0.0204, 0.0196, None, False),  # both are said as 0.020
+        (0.020, 0.010, None, True),
+        (0.020, 0.010, (0.01, 0.02), False),  # labels know better than time
+        (0.010, 0.020, (0.02, 0.01), True),
+    ],
+)
+def test_better_is_what_misses_by_less(before, after, labels, better):
+    def fitted(error, by_labels):
+        diagrams = [Reliability(*np.zeros((4, 10)), e) for e in (error, by_labels) if e is not None]
+        return Fit(Calibration(20.0, -10.0), *diagrams)
+
+    one, other = labels or (None, None)
+    assert Calibrated(9, 20, 0.1, fitted(before, one), fitted(after, other)).better is better
 
 
 BAD_TRUTH = {
@@ -166,3 +195,10 @@ def test_pairs_do_not_depend_on_the_rows_before_the_last_word(site):
     folder = site[0].parent
     write_sightings(folder / "twice.parquet", both)
     assert fit(folder / "twice.parquet").stays == 100
+
+
+@pytest.mark.parametrize("setting", ["detector.conf=0.1", "reid.encoder=nosuch"])
+def test_a_setting_that_means_nothing_here_is_one_line(site, setting):
+    result = identrix("calibrate", site[0], "--set", setting)
+    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1
+    assert f"command line: {setting.partition('=')[0]}: " in result.stderr

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.config import Config, ConfigError, load_config
+from pipeline.config import Config, ConfigError, check_encoder, load_config, load_machine_config, load_match_config
 
 GOOD = """
 site: shop
@@ -122,3 +122,58 @@ def test_neighbours_are_areas_of_the_site():
     Config.model_validate({"cameras": cameras, "streams": {"neighbours": {"hall": ["main"]}}})
     with pytest.raises(ValueError, match="no camera is in area 'yard'; the areas are hall, main"):
         Config.model_validate({"cameras": cameras, "streams": {"neighbours": {"hall": ["yard"]}}})
+
+
+@pytest.mark.parametrize("key", ["detector.conf", "cameras.0.offset_s", "device", "output.dir", "privacy.blur"])
+def test_a_key_of_cameras_is_not_for_commands_that_look_through_none(key):
+    with pytest.raises(ConfigError) as error:
+        load_match_config({"detector": {"conf": 0.2}}, overrides=["match.g1=0.5", f"{key}=1"])
+    said = f"command line: {key}: this command does not use it (it works on what was already seen)"
+    assert str(error.value) == said
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("nosuch.conf=1", "nosuch: unknown key; expected one of: events, frozen, match, metrics, redis, reid, "),
+        ("tabels.bin_s=1", "tabels: unknown key; did you mean 'tables'?"),
+        ("tables.bin=1", "tables.bin: unknown key; did you mean 'bin_s'?"),
+    ],
+)
+def test_matching_names_its_own_keys(override, said):
+    with pytest.raises(ConfigError) as error:
+        load_match_config({}, overrides=[override])
+    assert said in str(error.value) and "detector" not in str(error.value)
+
+
+def test_an_encoder_that_was_asked_for_must_be_known():
+    with pytest.raises(ConfigError, match=r"reid\.encoder: no encoder named 'osnet_x9'; did you mean 'osnet'"):
+        load_match_config({}, overrides=["reid.encoder=osnet_x9"])
+    with pytest.raises(ConfigError, match=r"reid\.encoder: no encoder named 'nosuch'; known: pair, stripes"):
+        load_match_config({"reid": {"encoder": "theirs"}}, overrides=["reid={encoder: nosuch}"])
+    assert load_match_config({}, overrides=["reid.encoder=osnet"]).match.calibration.g0 == 22.0
+
+
+def test_an_encoder_of_another_program_that_was_recorded_is_taken_as_it_is():
+    recorded = {"reid": {"encoder": "theirs"}}
+    assert load_match_config(recorded, overrides=["match.g1=0.5"]).reid.encoder == "theirs"
+    assert load_match_config(recorded, overrides=["reid.encoder=theirs"]).reid.encoder == "theirs"
+
+
+def test_an_encoder_is_a_name_or_a_file_that_is_there(tmp_path):
+    weights = tmp_path / "network.safetensors"
+    with pytest.raises(ConfigError, match=r"--encoder: nothing at .*network\.safetensors; give a model card, weights"):
+        check_encoder(str(weights))
+    weights.touch()
+    for known in (str(weights), "pair", "retail-0277", "person-reidentification-retail-0277.xml"):
+        check_encoder(known)
+    for other in ("yolo11n", "yunet", "nosuch"):  # two of them are models, but describe nobody
+        with pytest.raises(ConfigError, match=f"--encoder: no encoder named '{other}'"):
+            check_encoder(other)
+
+
+def test_a_machine_has_every_section_and_needs_no_camera():
+    config = load_machine_config(["detector.model=motion", "device=cpu"])
+    assert (config.detector.model, config.device, config.cameras, config.site_name) == ("motion", "cpu", (), "default")
+    with pytest.raises(ConfigError, match=r"command line: detector\.modell: unknown key; did you mean 'model'"):
+        load_machine_config(["detector.modell=motion"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline import plots
 from pipeline.atomic import OutputError
-from pipeline.plots import MAX_PERSONS, median_delay_s, plot_camera_graph, plot_timeline, plot_transition
+from pipeline.plots import MAX_PERSONS, median_delay_s, plot_camera_graph, plot_graph, plot_timeline, plot_transition
 
 
 @pytest.fixture
@@ -119,6 +119,14 @@ def test_a_crowd_is_cut_and_the_picture_says_so(tmp_path, drawn):
 def test_nobody_is_a_picture_too(tmp_path, drawn):
     plot_timeline(tmp_path / "t.png", tracks())
     assert drawn[0].get_title(loc="left") == "0 persons, 0 stays"
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("g.png", b"\x89PNG"), ("g.PNG", b"\x89PNG"), ("g.svg", b"<?xml"), ("g.pdf", b"%PDF")]
+)
+def test_a_picture_is_written_as_its_name_says(tmp_path, name, begins):
+    plot_graph(tmp_path / name, {("a", "b"): (3.0, 4.0)}, title="t", without="w")
+    assert (tmp_path / name).read_bytes().startswith(begins)
 
 
 def test_a_picture_that_cannot_be_written_is_one_clear_line(tmp_path):

@@ -6,13 +6,16 @@ import json
 
 import pytest
 from door import QUICK, films, identrix
+from typer.testing import CliRunner
 from walkers import draw_walkers
 
+import run_pipeline
 from pipeline.config import load_match_config
 from pipeline.replay import replay_to, said_in
 from pipeline.site_plots import plot_tables_graph
-from pipeline.site_store import open_site
+from pipeline.site_store import open_site, open_store
 from pipeline.tables_file import write_tables
+from st_model.saved_state import StateChange
 from st_model.transitions import ONE, Increment, TableSettings, TransitionTables
 
 SITE = ("--site", "shop")
@@ -53,20 +56,92 @@ def test_a_new_site_knows_nothing():
 
 
 def test_import_counts_once_export_is_exact_and_reset_forgets(learnt, tmp_path):
-    identrix("tables", "import", learnt, *SITE)
+    assert identrix("tables", "import", learnt, *SITE).stdout == "counted before: nothing added\n"
     (tmp_path / "copy.json").write_bytes(learnt.read_bytes())
     identrix("tables", "import", tmp_path / "copy.json", *SITE)
     assert shown()["gate", "exit"] == 40
     assert identrix("tables", "export", tmp_path / "again.json", *SITE).exit_code == 0
     assert (tmp_path / "again.json").read_text() == learnt.read_text()
-    assert identrix("tables", "reset", *SITE, "--yes").exit_code == 0
+    forgotten = identrix("tables", "reset", *SITE, "--yes")
+    assert forgotten.stdout == "4 pairs, 100 observations forgotten at site shop\n" and forgotten.exit_code == 0
     assert shown() == {}
+    assert identrix("tables", "import", learnt, *SITE).stdout == "4 pairs added\n"
+
+
+def test_one_pair_is_not_some_pairs(tmp_path):
+    write_tables(tmp_path / "one.json", TableSettings(), BOTH_WAYS[:1])
+    assert identrix("tables", "import", tmp_path / "one.json", *SITE).stdout == "1 pair added\n"
+    assert identrix("tables", "graph", tmp_path / "g.png", *SITE).stdout.startswith("1 pair: ")
+    write_tables(tmp_path / "none.json", TableSettings(), [])
+    assert identrix("tables", "import", tmp_path / "none.json", *SITE).stdout == "0 pairs added\n"
+
+
+@pytest.mark.parametrize("command", [["export", "e.json"], ["plot", "p"], ["graph", "g.png"], ["freeze"], ["reset"]])
+def test_a_site_that_is_not_there_is_said_and_nothing_written(learnt, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    refused = identrix("tables", *command, "--site", "nosuch")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr == "nothing learnt yet at site 'nosuch'; sites here: shop\n"
+    assert sorted(tmp_path.iterdir()) == before
+    assert not (tmp_path / "state" / "identrix" / "frozen" / "nosuch").exists()
+    assert "did you mean --site shop?" in identrix("tables", *command, "--site", "shopp").stderr
+
+
+def test_what_is_not_frozen_cannot_be_unfrozen(learnt):
+    refused = identrix("tables", "unfreeze", *SITE)
+    assert (refused.exit_code, refused.stderr) == (2, "site 'shop' is not frozen\n")
+
+
+def test_a_site_whose_redis_is_away_can_be_frozen():
+    away = ("--set", "redis.url=redis://127.0.0.1:1/0")
+    assert "is frozen" in identrix("tables", "freeze", *SITE, *away).stdout
+
+
+@pytest.mark.parametrize(("said", "line"), [("n\n", "nothing was changed"), ("", "no answer: add --yes")])
+def test_without_a_yes_nothing_is_forgotten(learnt, said, line):
+    refused = CliRunner().invoke(run_pipeline.app, ["tables", "reset", *SITE], input=said)
+    assert refused.exit_code == 2 and line in refused.stderr and "Traceback" not in refused.output
+    assert shown()["gate", "exit"] == 40
+    assert CliRunner().invoke(run_pipeline.app, ["tables", "reset", *SITE], input="y\n").exit_code == 0
+    assert shown() == {}
+
+
+def test_a_site_that_only_has_a_gallery_can_be_reset():
+    config = load_match_config({"site": "shop"})
+    with open_store(config, config.tables) as (store, _):
+        store.flush([], 1, state=StateChange("1-0", {"somebody": b"x"}, ()))
+    assert identrix("tables", "reset", *SITE, "--yes").exit_code == 0
+    with open_store(config, config.tables) as (store, _):
+        assert store.load_state() is None
+
+
+@pytest.mark.parametrize(("epoch", "count", "said"), [(99999, ONE, "in the future"), (0, -ONE, "below 0")])
+def test_counts_that_would_spoil_the_others_are_not_imported(learnt, tmp_path, epoch, count, said):
+    before = shown()
+    write_tables(tmp_path / "bad.json", TableSettings(), [Increment("a", "b", epoch, 3, count)])
+    done = identrix("tables", "import", tmp_path / "bad.json", *SITE)
+    assert done.exit_code == 2 and said in done.stderr and shown() == before
 
 
 def test_the_graph_is_a_picture(learnt, tmp_path):
     result = identrix("tables", "graph", tmp_path / "graph.png", *SITE)
     assert result.stdout.startswith("4 pairs")
     assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_graph_is_written_as_its_name_says_and_not_as_anything_else(learnt, tmp_path):
+    assert identrix("tables", "graph", tmp_path / "new" / "folder" / "g.svg", *SITE).exit_code == 0
+    assert b"<svg" in (tmp_path / "new" / "folder" / "g.svg").read_bytes()
+    for name in ("g.jpg", "g.txt", "g"):
+        refused = identrix("tables", "graph", tmp_path / name, *SITE)
+        assert refused.exit_code == 2 and "is written as .png, .svg, .pdf" in refused.stderr
+        assert not (tmp_path / name).exists()
+
+
+def test_missing_folders_are_made(learnt, tmp_path):
+    assert identrix("tables", "export", tmp_path / "a" / "b" / "t.json", *SITE).exit_code == 0
+    assert (tmp_path / "a" / "b" / "t.json").read_text() == learnt.read_text()
 
 
 def test_the_graph_has_widths_by_evidence_and_median_times(tmp_path, monkeypatch):
