@@ -5,7 +5,9 @@ Nothing is corrected here. A camera whose clock is ahead by D seconds needs `off
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -130,8 +132,22 @@ def yaml_lines(clocks: Clocks, configured_s: Mapping[str, float] | None = None) 
         if looks and abs(looks.offset_s) > SURE * looks.error_s and (here is None or _contradict(here, looks)):
             here = looks
         if here and abs(here.offset_s) > SURE * here.error_s:
-            lines.append(f"  - {{name: {camera}, offset_s: {known.get(camera, 0.0) - here.offset_s:.1f}}}")
+            lines.append(f"  - {{name: {_in_yaml(camera)}, offset_s: {known.get(camera, 0.0) - here.offset_s:.1f}}}")
     return ["cameras:", *lines] if lines else []
+
+
+def _in_yaml(name: str) -> str:
+    """A name as YAML reads it back: `no`, `1` and `hall, left` need quotes.
+
+    >>> _in_yaml("hall"), _in_yaml("no"), _in_yaml("hall, left")
+    ('hall', '"no"', '"hall, left"')
+    """
+    import yaml
+
+    with suppress(yaml.YAMLError):
+        if yaml.safe_load(f"[{name}]") == [name]:
+            return name
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _contradict(one: ClockOffset | ClockStep, other: ClockStep) -> bool:

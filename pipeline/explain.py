@@ -32,12 +32,14 @@ class ExplainedDecision:
     probability  of what was chosen
     beside       other stays of the same camera decided at the same moment: none of two was given what the other was
     changed_by   what would have changed it, None where there was nothing else to choose
+    taken_by     the one of them that got the likeliest, where this stay did not, None when it did
     """
 
     decision: Decision
     probability: float
     beside: tuple[StayKey, ...]
     changed_by: Counterfactual | None
+    taken_by: StayKey | None = None
 
 
 @dataclass(frozen=True)
@@ -149,11 +151,12 @@ def _decision(decisions: Sequence[Decision], at: int) -> ExplainedDecision:
         first -= 1
     while last + 1 < len(decisions) and decisions[last + 1].time_s == decision.time_s:
         last += 1
-    beside = tuple(
-        sorted(decisions[n].key for n in range(first, last + 1) if n != at and decisions[n].camera == decision.camera)
-    )
+    others = [decisions[n] for n in range(first, last + 1) if n != at and decisions[n].camera == decision.camera]
     change = counterfactual(decision, weights_at(decisions, at))
-    return ExplainedDecision(decision, chosen.probability if chosen else 0.0, beside, change)
+    lost = change.runner_up if change and change.times_likelier < 1 else None
+    taken_by = next((d.key for d in others if lost is not None and d.global_id == lost), None)
+    beside = tuple(sorted(d.key for d in others))
+    return ExplainedDecision(decision, chosen.probability if chosen else 0.0, beside, change, taken_by)
 
 
 def _followed(decisions: Sequence[Decision], corrections: Sequence[Correction]) -> tuple[Correction, ...]:
@@ -210,7 +213,15 @@ def in_words(explanation: Explanation) -> list[str]:
         for item in stay.decisions:
             lines += [f"  {line}" for line in _decision_lines(item)]
         lines += [f"  corrected later: {correction_words(c)}" for c in stay.corrections]
+    if explanation.stays:
+        lines += ["", JOINT]
     return lines[1:] if lines and not lines[0] else lines
+
+
+JOINT = (
+    "joint: how likely look and delay alone make one person of both; the last column also weighs how many people may be"
+    " about, how often somebody is new here, and that a wrong match costs more than a second id"
+)
 
 
 def correction_words(c: Correction) -> str:
@@ -277,9 +288,8 @@ def changed_words(item: ExplainedDecision) -> list[str]:
         return ["there was nothing else to choose"]
     other = "a new person" if change.runner_up is None else f"P{change.runner_up}"
     if change.times_likelier < 1:
-        rivals = ", ".join(f"{camera}:{track_id}" for camera, track_id in item.beside)
-        why = f"; decided at the same moment: {rivals}" if rivals else ""
-        return [f"{other} was {_times(1 / change.times_likelier)} times likelier, but went to another stay{why}"]
+        went = "{}:{} of the same moment".format(*item.taken_by) if item.taken_by else "another stay"
+        return [f"{other} was {_times(1 / change.times_likelier)} times likelier, but went to {went}"]
     lines = [f"{other} comes next, and had to be {_times(change.times_likelier)} times likelier to win:"]
     if change.transition_needed is not None:
         cosine, transition = change.appearance_needed, change.transition_needed
@@ -294,7 +304,9 @@ def changed_words(item: ExplainedDecision) -> list[str]:
 
 def _times(value: float) -> str:
     """A factor, short: 0.083, 3.4, 120, 2e+09."""
-    return f"{value:.0f}" if 100 <= value < 10000 else f"{value:.2g}"
+    if 0.95 < value < 1.05 and value != 1.0:
+        return f"{value:.3f}"  # 1.02 times likelier is not "1 times"
+    return f"{value:.0f}" if 99.5 <= value < 10000 else f"{value:.2g}"
 
 
 def _percent(probability: float) -> str:

@@ -72,6 +72,26 @@ def test_a_stay_comes_with_every_decision_and_correction(folder):
     assert "a cosine to P5 above 0.73, or a transition above x6" in text  # log(.6 / .3) = .69 nats = .035 of cosine
 
 
+def test_who_got_the_likelier_one_is_named(tmp_path):
+    """Two arrivals of one camera and moment look like P3; one in another camera does, too, and takes nothing away."""
+    likely = (candidate(3, 0.8, 2.0, 0.7), replace(NEW, probability=0.3))
+    run = write(
+        tmp_path / "run",
+        [
+            Decision("hall", 1, 10.0, 3, "match", (candidate(3, 0.9, 2.0, 0.9), NEW), 0.8, 1),
+            Decision("hall", 2, 10.0, 4, "provisional", likely, -0.4, 1),
+            Decision("yard", 5, 10.0, 3, "match", (candidate(3, 0.9, 2.0, 0.9), NEW), 0.8, 1),
+        ],
+    )
+    (item,) = explain(run, "hall:2").stays[0].decisions
+    assert (item.beside, item.taken_by) == ((("hall", 1),), ("hall", 1))
+    text = "\n".join(in_words(explain(run, "hall:2")))
+    assert "P3 was 2.3 times likelier, but went to hall:1 of the same moment" in text
+    assert text.endswith("that a wrong match costs more than a second id")
+    (other,) = explain(run, "hall:1").stays[0].decisions
+    assert other.taken_by is None
+
+
 @pytest.mark.parametrize("who", ["2", "P2", "p5"])
 def test_a_person_is_found_under_each_of_its_ids(folder, who):
     answer = explain(folder, who)
