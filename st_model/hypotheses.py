@@ -17,6 +17,8 @@ from st_model.transitions import TableSettings, TransitionTables
 
 NEGLIGIBLE = 14.0
 """Hypotheses this many nats below "new person" or below the best are left out (a millionth)."""
+TOGETHER_S = 5.0
+"""In view of two cameras that do not overlap: tracks end late and clocks disagree by less than this."""
 
 
 _RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
@@ -182,6 +184,16 @@ def twice(a: Stay, b: Stay, tolerance_s: float) -> bool:
     return bool(min(end_a, end_b) - max(a.entered_s, b.entered_s) > tolerance_s)
 
 
+def exclude(a: Stay, b: Stay, tables: TransitionTables, settings: MatchSettings) -> bool:
+    """Whether two stays cannot be one person's: `twice` in one camera, or for a while in view of two that are known to
+    see nobody at once. (Of a stay that is open only what was said counts: it may have ended since.)
+    """
+    if a.camera == b.camera:
+        return twice(a, b, settings.tolerance_s)
+    together_s = min(a.last_s, b.last_s) - max(a.entered_s, b.entered_s)
+    return together_s > TOGETHER_S and tables.disjoint(a.camera, b.camera)
+
+
 def hypotheses(
     stay: Stay,
     gallery: Gallery,
@@ -264,8 +276,7 @@ def _exactly(
     same camera; None where it cannot be this person.
     """
     others = [s for s in identity.stays if s.track_id != stay.track_id or s.camera != stay.camera]
-    here = [s for s in others if s.camera == stay.camera]
-    if not others or any(twice(stay, s, settings.tolerance_s) for s in here):
+    if not others or any(exclude(stay, s, tables, settings) for s in others):
         return None
     if stay.global_id == identity.global_id:
         cosine = float(gallery.vector_of(identity, without=stay) @ vector)

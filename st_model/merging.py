@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from operator import attrgetter
@@ -11,7 +12,7 @@ from scipy.special import expit, logit
 
 from st_model.faces import face_term, mean_face
 from st_model.gallery import Gallery, Identity, Stay
-from st_model.hypotheses import MatchSettings, others_about, transition_between, twice
+from st_model.hypotheses import MatchSettings, exclude, others_about, transition_between
 from st_model.ledger import Correction
 from st_model.transitions import TransitionTables
 
@@ -165,7 +166,7 @@ def join_gain(
     alone  sums along one identity's chain by global id, kept for as long as neither stays nor tables change
     links  log r from one stay to another by their `id`, likewise
     """
-    if _apart(a, b, settings.tolerance_s):
+    if _apart(a, b, tables, settings):
         return None
     first, second = a.stays[-LATEST_STAYS:], b.stays[-LATEST_STAYS:]
     alone, links = {} if alone is None else alone, {} if links is None else links
@@ -176,12 +177,16 @@ def join_gain(
     return _chain(both, tables, settings, links) - alone[a.global_id] - alone[b.global_id]
 
 
-def _apart(a: Identity, b: Identity, tolerance_s: float) -> bool:
-    """Whether one camera saw both at once."""
-    here: dict[str, list[Stay]] = {}
-    for stay in a.stays:
-        here.setdefault(stay.camera, []).append(stay)
-    return any(twice(other, stay, tolerance_s) for stay in b.stays for other in here.get(stay.camera, ()))
+def _apart(a: Identity, b: Identity, tables: TransitionTables, settings: MatchSettings) -> bool:
+    """Whether both were seen at once where one person cannot be."""
+    for s in a.stays:
+        ends_s = s.last_s if s.closed else math.inf
+        for t in b.stays:
+            if t.entered_s > ends_s:
+                break  # they come in order of entry
+            if (t.last_s > s.entered_s or not t.closed) and exclude(s, t, tables, settings):
+                return True
+    return False
 
 
 def _chain(stays: Sequence[Stay], tables: TransitionTables, settings: MatchSettings, links: Links) -> float:

@@ -26,6 +26,9 @@ ONE = 4096
 Pair = tuple[str, str]
 """(from camera, to camera)"""
 
+DISJOINT_FROM, DISJOINT_SHARE = 30.0, 0.02
+"""Observations of a pair, both ways, from which two cameras may be known not to overlap, and the share of them that may
+have come before the other camera was left: wrong links."""
 MOST_BINS = 1_000_000
 """Of a delay axis: some megabytes for each pair of cameras."""
 FADED_HALF_LIVES = 20
@@ -145,6 +148,7 @@ class TransitionTables:
         self._sums = EvidenceSums()
         self._stale: set[Pair] = set()
         self._lifts: dict[Pair, float] = {}
+        self._disjoint: dict[Pair, bool] = {}
         self._neutral = np.zeros(self.settings.bins, np.float32)
         self._neutral.setflags(write=False)
 
@@ -181,6 +185,7 @@ class TransitionTables:
             self._rows.clear()
             self._evidence.clear()
             self._stale.update(self._counts)
+            self._disjoint.clear()
             self._lifts.clear()
 
     def forget_faded(self) -> None:
@@ -201,6 +206,26 @@ class TransitionTables:
         if self._trust.get(pair, 1.0) != trust:
             self._trust[pair] = trust
             self._rows.pop(pair, None)
+
+    def disjoint(self, a: str, b: str) -> bool:
+        """Whether two cameras never see one person at once, as far as is known: many went from one to the other, either
+        way, and hardly anybody arrived before they had left.
+
+        >>> tables = TransitionTables(TableSettings(horizon_s=100.0))
+        >>> tables.disjoint("a", "b")
+        False
+        >>> tables.add([Increment("a", "b", 0, 20, ONE)] * 40)
+        >>> tables.disjoint("a", "b"), tables.disjoint("b", "a")
+        (True, True)
+        """
+        pair = (min(a, b), max(a, b))
+        known = self._disjoint.get(pair)
+        if known is None:
+            both = self.histogram(*pair) + self.histogram(*pair[::-1])
+            early = both[: self.settings.bin_of(-2.0 * self.settings.bin_s) or 0].sum()
+            known = bool(both.sum() >= DISJOINT_FROM and early <= DISJOINT_SHARE * both.sum())
+            self._disjoint[pair] = known
+        return known
 
     def trust_all_but(self, doubtful: Iterable[Pair]) -> None:
         """Give every pair its whole weight, but none to these."""
@@ -347,4 +372,5 @@ class TransitionTables:
         self._rows.pop(pair, None)
         self._evidence.pop(pair, None)
         self._stale.add(pair)
+        self._disjoint.pop((min(pair), max(pair)), None)
         self._lifts.clear()

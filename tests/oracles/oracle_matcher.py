@@ -10,9 +10,9 @@ import numpy as np
 
 from st_model.appearance import BROKEN_S, RETURN_DOUBT
 from st_model.gallery import Gallery, Stay
-from st_model.hypotheses import MatchSettings
+from st_model.hypotheses import TOGETHER_S, MatchSettings
 from st_model.merging import BOTH_MEANS, join_gain
-from st_model.transitions import TransitionTables
+from st_model.transitions import DISJOINT_FROM, DISJOINT_SHARE, TransitionTables
 
 
 def slow_log_weights(
@@ -36,6 +36,12 @@ def slow_log_weights(
             if s.camera == stay.camera:
                 end = min(s.last_s if s.closed else math.inf, stay.last_s if stay.closed else math.inf)
                 twice = twice or end - max(s.entered_s, stay.entered_s) > settings.tolerance_s
+            elif min(s.last_s, stay.last_s) - max(s.entered_s, stay.entered_s) > TOGETHER_S:
+                counts = [tables.histogram(s.camera, stay.camera), tables.histogram(stay.camera, s.camera)]
+                ends = [axes.origin_s + (n + 1) * axes.bin_s for n in range(axes.bins)]
+                early = sum(sum(n for n, end in zip(c, ends, strict=True) if end <= -2 * axes.bin_s) for c in counts)
+                both = sum(sum(c) for c in counts)
+                twice = twice or (both >= DISJOINT_FROM and early <= DISJOINT_SHARE * both)
         if twice:
             continue
         earlier = [s for s in identity.stays if s.order < stay.order]
@@ -48,9 +54,10 @@ def slow_log_weights(
             old, new = stay, min(identity.stays, key=lambda s: s.order)
         delay = max(new.entered_s - old.last_s, axes.origin_s)
         b = math.floor((delay - axes.origin_s) / axes.bin_s)
-        if b >= axes.bins:
+        if b >= axes.bins and old.closed:
             log_r = -settings.revival
         else:
+            b = min(b, axes.bins - 1)
             density = tables.density(old.camera, new.camera)
             r = density[b] * axes.bins if old.closed else float(np.mean(density[: b + 1])) * axes.bins
             seen = tables.evidence(old.camera, new.camera)

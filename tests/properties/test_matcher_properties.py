@@ -18,17 +18,18 @@ from st_model.appearance import raw_basis
 from st_model.calibration import Calibration
 from st_model.deciding import _assign
 from st_model.decoys import decoy, learn_caution
-from st_model.gallery import Gallery, Stay
+from st_model.gallery import Gallery, Identity, Stay
 from st_model.hypotheses import NEGLIGIBLE, Hypotheses, MatchSettings, abouts, hypotheses
 from st_model.ledger import aliases, final_ids
 from st_model.matcher import OnlineMatcher, Outcome
-from st_model.merging import find_merges
+from st_model.merging import find_merges, join_gain
 from st_model.sightings import Sighting
 from st_model.teaching import Teacher
 from st_model.transitions import ONE, Increment, TableSettings, TransitionTables
 
 AXES = TableSettings(horizon_s=300.0)
 SETTINGS = MatchSettings(calibration=Calibration(14.0, -7.0), caution=0.5, centre_from=20, merge_every_s=60.0)
+RED = np.array([1.0, 0.0], np.float32)
 seeds = st.integers(0, 10_000)
 few = settings(max_examples=6, deadline=None)
 
@@ -73,7 +74,8 @@ def test_hypotheses_equal_the_oracle(seed: int) -> None:
     for row in rows[cut:]:
         if row.key in {s.key for i in matcher.state.gallery.identities.values() for s in i.stays}:
             continue
-        stay = Stay(row.camera, row.track_id, row.entered_s, row.last_s, row.closed, row.embedding, row.n_crops)
+        began_s = row.entered_s - 30.0 * (row.track_id % 3)  # while somebody was in view elsewhere, too
+        stay = Stay(row.camera, row.track_id, began_s, row.last_s, row.closed, row.embedding, row.n_crops)
         stay.crowd = 1.0 + row.track_id % 4
         slow = slow_log_weights(stay, matcher.state.gallery, tables, SETTINGS, 0.3)
         fast = hypotheses(stay, matcher.state.gallery, tables, SETTINGS, 0.3)
@@ -137,6 +139,27 @@ def test_merges_equal_the_oracle(seed: int) -> None:
         if len(identity.prototypes) > 1:
             alone = [gallery.vector_of(identity, without=s) @ gallery.vector(s) for s in identity.prototypes]
             assert gallery.agreements(identity) == pytest.approx(alone, abs=1e-5)
+
+
+@few
+@given(seeds)
+def test_who_was_in_two_cameras_at_once_is_joined_only_where_that_may_be(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = Identity(1), Identity(2)
+    for n in range(12):
+        entered_s = float(rng.uniform(0, 400))
+        stay = Stay("abcd"[rng.integers(4)], n, entered_s, entered_s + float(rng.uniform(1, 25)), True, RED, 1)
+        (one, other)[n % 2].stays.append(stay)
+    for identity in (one, other):
+        identity.stays.sort(key=lambda s: s.order)
+    tables = taught_tables()  # nobody is seen at once by a, b and c; nothing is known of d
+    apart = any(
+        min(s.last_s, t.last_s) - max(s.entered_s, t.entered_s)
+        > (SETTINGS.tolerance_s if s.camera == t.camera else 5.0 if "d" not in s.camera + t.camera else 1e9)
+        for s in one.stays
+        for t in other.stays
+    )
+    assert (join_gain(one, other, tables, SETTINGS) is None) == apart
 
 
 @given(st.lists(st.floats(0, 400), max_size=5), seeds)

@@ -56,6 +56,20 @@ def test_nobody_is_twice_in_one_camera() -> None:
     assert ids["a", 1] != ids["a", 2]
 
 
+def test_nobody_is_in_two_cameras_at_once_that_are_known_to_see_nobody_at_once() -> None:
+    rows = [stay("a", 1, 0, 300, RED), stay("b", 1, 10, 290, RED), stay("b", 2, 320, 330, RED)]
+    cold = ids_of(rows)
+    assert cold["a", 1] == cold["b", 1], "they may overlap, as long as nothing is known"
+    links = {"disjoint": [20.0] * 40, "overlapping": [20.0] * 39 + [-10.0]}
+    ids = {}
+    for name, delays_s in links.items():
+        tables = TransitionTables(AXES)
+        tables.add([Increment("a", "b", 0, AXES.bin_of(t), ONE) for t in delays_s])
+        ids[name] = ids_of(rows, tables=tables)
+    assert ids["overlapping"]["a", 1] == ids["overlapping"]["b", 1]
+    assert ids["disjoint"]["a", 1] == ids["disjoint"]["b", 2] != ids["disjoint"]["b", 1]
+
+
 def test_who_arrives_in_two_overlapping_cameras_in_one_window_is_one_person() -> None:
     ids = ids_of([stay("a", 1, 0, 3, RED), stay("b", 1, 0.2, 3.1, RED), stay("b", 2, 0.2, 3.1, BLUE)])
     assert ids["a", 1] == ids["b", 1] != ids["b", 2]
