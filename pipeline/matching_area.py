@@ -10,11 +10,11 @@ import json
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
+from pipeline.area_workers import Tally, Worker, all_ended, packed_worker, said_until, worker_from
 from pipeline.config import Config
 from pipeline.events import events_of
 from pipeline.freezing import tables_for
@@ -44,41 +44,6 @@ _TRIES = 5
 _DIM_SAID = "other embeddings than its site's"
 
 
-@dataclass
-class Worker:
-    """What is known of a worker: its session, its last message, how far its cameras have come."""
-
-    session: str
-    number: int
-    marks: dict[str, Mark] = field(default_factory=dict)
-    outages: tuple[tuple[str, float, float], ...] = ()
-    heard_s: float = 0.0  # monotonic; of this process, not saved
-
-
-@dataclass
-class Tally:
-    """What happened since it was last asked, for logs and metrics."""
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    entries: int = 0
-    sightings: int = 0
-    refused: int = 0
-    exits: int = 0
-    claims: int = 0
-
-    def numbers(self) -> dict[str, int]:
-        """Counts of what happened."""
-        numbers = Counter[str](decision.kind for outcome in self.outcomes for decision in outcome.decisions)
-        numbers += Counter(correction.kind for outcome in self.outcomes for correction in outcome.corrections)
-        numbers += Counter(entries=self.entries, sightings=self.sightings, refused=self.refused)
-        numbers += Counter(exits=self.exits, claims=self.claims)
-        return dict(numbers)
-
-    def clear(self) -> None:
-        """Begin anew."""
-        self.outcomes, self.entries, self.sightings, self.refused, self.exits, self.claims = [], 0, 0, 0, 0, 0
-
-
 class MatchingArea:
     """An area as long as this process is active in it.
 
@@ -100,7 +65,7 @@ class MatchingArea:
         self.turn = int(saved.position)
         own = {name[len(_OWN) :]: json.loads(v) for name, v in saved.entries.items() if name.startswith(_OWN)}
         area = own.pop("", {})
-        self.workers = {name: _worker_from(row, self.began_s) for name, row in own.items()}
+        self.workers = {name: worker_from(row, self.began_s) for name, row in own.items()}
         outages = tuple(outage for worker in self.workers.values() for outage in worker.outages)
         patience_s = config.streams.patience_s
         self.neighbours = Neighbours(stream, linked(config, stream.area), area.get("after", {}), patience_s)
@@ -321,35 +286,19 @@ class MatchingArea:
         self.neighbours.acted_on(word)
 
     def _own_until(self) -> tuple[float, str]:
-        """Up to which site time everything has been said: the least of what the cameras say; and whether any is live.
-
-        A camera that rests or has ended is not waited for, nor one that said nothing for `patience_s`.
-        """
+        """Up to which site time everything has been said here, and whether any camera is live."""
         now_s, patience_s = time.monotonic(), self.config.streams.patience_s
-        known: dict[str, tuple[Mark, float]] = {}
-        for worker in self.workers.values():
-            for camera, mark in worker.marks.items():
-                if camera not in known or worker.heard_s > known[camera][1]:
-                    known[camera] = (mark, worker.heard_s)
-        if self.expected - known.keys() and now_s - self.began_s < patience_s:
-            return -math.inf, "live"
-        marks = [mark for mark, _ in known.values()]
-        live = [
-            mark.until_s for mark, heard_s in known.values() if mark.state == "live" and now_s - heard_s < patience_s
-        ]
-        if live:
-            return min(live), "live"
-        if not marks:
-            return -math.inf, "resting"
-        return max(mark.until_s for mark in marks) + self.config.match.window_s, "resting"
+        until_s, live = said_until(
+            self.workers.values(), self.expected, now_s=now_s, began_s=self.began_s, patience_s=patience_s
+        )
+        return (until_s, "live") if live else (until_s + self.config.match.window_s, "resting")
 
     def _over(self) -> bool:
         """Every camera has ended, and everything they saw is decided."""
         return self._ended() and not self._held and not self.matcher.state.waiting
 
     def _ended(self) -> bool:
-        states = {camera: mark.state for worker in self.workers.values() for camera, mark in worker.marks.items()}
-        return bool(states) and self.expected <= states.keys() and set(states.values()) == {"ended"}
+        return all_ended(self.workers.values(), self.expected)
 
     def _turn_of(self, outcome: Outcome, open_ids: Mapping[StayKey, int], mark: Mark) -> Turn | None:
         waiting = {id(sighting) for sighting in self.matcher.state.waiting}
@@ -370,7 +319,7 @@ class MatchingArea:
         if self.neighbours.areas:
             area["after"] = dict(self.neighbours.after)
         own = {name: self.workers[name] for name in self._changed if name in self.workers}
-        changed = {f"{_OWN}{name}": _packed_worker(worker) for name, worker in own.items()}
+        changed = {f"{_OWN}{name}": packed_worker(worker) for name, worker in own.items()}
         kept = {key: value for key, value in area.items() if value not in (None, -math.inf)}
         changed[_OWN] = json.dumps(kept).encode()
         memory = self.keeper.change(self.matcher.state, "turn")
@@ -482,15 +431,3 @@ def _less(row: Mapping[int, int], later: Mapping[int, int]) -> dict[int, int]:
     """Bin -> count, without what comes later."""
     left = {b: row.get(b, 0) - later.get(b, 0) for b in row.keys() | later.keys()}
     return {b: n for b, n in left.items() if n}
-
-
-def _packed_worker(worker: Worker) -> bytes:
-    marks = {c: [m.until_s if math.isfinite(m.until_s) else None, m.state] for c, m in worker.marks.items()}
-    row = {"session": worker.session, "number": worker.number, "marks": marks, "outages": worker.outages}
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _worker_from(row: dict[str, Any], now_s: float) -> Worker:
-    marks = {c: Mark(-math.inf if until is None else until, state) for c, (until, state) in row["marks"].items()}
-    outages = tuple((str(c), float(a), float(b)) for c, a, b in row["outages"])
-    return Worker(row["session"], row["number"], marks, outages, now_s)

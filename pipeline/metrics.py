@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline.matching_area import Tally
+from pipeline.area_workers import Tally
 from pipeline.schema import Metrics as MetricsSettings
 from st_model.site_stream import Turn
 
