@@ -153,3 +153,18 @@ def show(renderable: object) -> None:
 
 def say(message: str) -> None:
     typer.echo(message, err=True)
+
+
+def ask(question: str) -> None:
+    """Go on after a yes. A no, or nobody there to answer, is input by which nothing can be done: exit code 2."""
+    try:
+        if typer.confirm(question, err=True):
+            return
+    except typer.Abort as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            say("\nstopped")
+            raise typer.Exit(INTERRUPTED) from None
+        say("\nno answer: add --yes to go on without being asked")
+        raise typer.Exit(BAD_INPUT) from None
+    say("nothing was changed")
+    raise typer.Exit(BAD_INPUT)

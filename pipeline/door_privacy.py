@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.door import AsJson, clear_errors, progress
+from pipeline.door import AsJson, ask, clear_errors, progress
 
 ACTIONS = ("merge", "split", "undo", "list", "redraw")
 SiteSet = Annotated[list[str] | None, typer.Option("--set", help="settings of the site, redis.url=... say; repeatable")]
@@ -120,7 +120,7 @@ def forget(
             raise EditError("say the run folders and then the person, or --site SITE and the person")
         if not yes:
             place = " and ".join(runs) or f"the Redis of site {site}"
-            typer.confirm(f"Erase {who} from {place}? This cannot be undone.", abort=True, err=True)
+            ask(f"Erase {who} from {place}? This cannot be undone.")
         if site:
             config = load_match_config({"site": site}, overrides=override or ())
             entries = forget_in_site(config, who)

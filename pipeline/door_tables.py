@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.door import BAD_INPUT, INTERRUPTED, AsJson, clear_errors, say
+from pipeline.door import AsJson, ask, clear_errors
 
 tables_app = typer.Typer(
     help="A site's transition tables: how long people take from camera to camera.", no_args_is_help=True
@@ -135,24 +135,9 @@ def tables_reset(
         settings = _site(site, config, override)
         if not yes:
             check_resettable(settings)
-            _ask(f"Forget all transition tables of site {settings.site_name!r}?")
+            ask(f"Forget all transition tables of site {settings.site_name!r}?")
         pairs, observations = reset(settings)
     typer.echo(f"{counted(pairs, 'pair')}, {observations:.0f} observations forgotten at site {settings.site_name}")
-
-
-def _ask(question: str) -> None:
-    """Go on after a yes. A no, or nobody there to answer, is input by which nothing can be done: exit code 2."""
-    try:
-        if typer.confirm(question, err=True):
-            return
-    except typer.Abort as error:
-        if isinstance(error.__context__, KeyboardInterrupt):
-            say("\nstopped")
-            raise typer.Exit(INTERRUPTED) from None
-        say("\nno answer: add --yes to go on without being asked")
-        raise typer.Exit(BAD_INPUT) from None
-    say("nothing was changed")
-    raise typer.Exit(BAD_INPUT)
 
 
 def _site(site: str, config: Path | None, override: list[str] | None) -> Any:

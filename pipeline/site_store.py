@@ -66,8 +66,13 @@ class SiteStore:
 
 
 @contextmanager
-def open_store(config: MatchConfig, settings: TableSettings) -> Iterator[tuple[Store, Callable[[], None] | None]]:
-    """Connect to the site's Redis (starting the embedded server if that is the choice). Raises the StoreError tree."""
+def open_store(
+    config: MatchConfig, settings: TableSettings | None
+) -> Iterator[tuple[Store, Callable[[], None] | None]]:
+    """Connect to the site's Redis (starting the embedded server if that is the choice). Raises the StoreError tree.
+
+    settings  whose axes the counts must have; None: whatever they have, nothing is added
+    """
     with ExitStack() as stack:
         url, revive = config.redis.url, None
         if url == "embedded":
@@ -76,7 +81,8 @@ def open_store(config: MatchConfig, settings: TableSettings) -> Iterator[tuple[S
             server = stack.enter_context(EmbeddedServer(state_dir(config)))
             url, revive = server.url, server.ensure
         lifetime_s = config.retention.redis_days * 86400.0
-        store = _opened(lambda: Store(url, config.site_name, axes=Axes.of(settings), retention_s=lifetime_s), revive)
+        axes = Axes.of(settings) if settings else None
+        store = _opened(lambda: Store(url, config.site_name, axes=axes, retention_s=lifetime_s), revive)
         stack.callback(store.close)
         yield store, revive
 

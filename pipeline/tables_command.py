@@ -20,10 +20,10 @@ from pipeline.plots import FORMATS, median_delay_s
 from pipeline.site_plots import plot_tables, plot_tables_graph
 from pipeline.site_store import open_store
 from pipeline.tables_file import TablesFileError, read_tables, write_tables
-from st_model.counts import increments_of, summed
+from st_model.counts import Counts, increments_of, summed
 from st_model.store import Store
 from st_model.store_errors import StoreError
-from st_model.transitions import TransitionTables
+from st_model.transitions import ONE, TransitionTables
 
 AHEAD_S = 7 * 86400.0
 """Counts of epochs that begin later than this from now are not imported: no clock is that wrong."""
@@ -70,14 +70,14 @@ def site_tables(config: MatchConfig) -> Iterator[tuple[Store, TransitionTables]]
 def learnt_tables(config: MatchConfig) -> Iterator[TransitionTables]:
     """The tables of a site that has learnt something. Raises NothingLearnt, the StoreError tree."""
     with site_tables(config) as (store, tables):
-        _check_learnt(config, store, tables)
+        if not tables.pairs():
+            raise _nothing_learnt(config, store)
         yield tables
 
 
-def _check_learnt(config: MatchConfig, store: Store, tables: TransitionTables) -> None:
-    if not tables.pairs():
-        hint = _which_site(config.site_name, store.sites())
-        raise NothingLearnt(f"nothing learnt yet at site {config.site_name!r}{hint}")
+def _nothing_learnt(config: MatchConfig, store: Store) -> NothingLearnt:
+    hint = _which_site(config.site_name, store.sites())
+    return NothingLearnt(f"nothing learnt yet at site {config.site_name!r}{hint}")
 
 
 def _which_site(name: str, sites: Sequence[str]) -> str:
@@ -166,14 +166,19 @@ def freeze_site(config: MatchConfig) -> None:
 
 def check_resettable(config: MatchConfig) -> None:
     """Raise what `reset` would raise, before somebody is asked whether it should."""
+    with _resettable(config):
+        pass
+
+
+@contextmanager
+def _resettable(config: MatchConfig) -> Iterator[tuple[Store, Counts]]:
+    """The store and what it counts; its axes may be others than the settings': that is what a reset is for."""
     check_not_frozen(config)
-    with site_tables(config) as (store, tables):
-        _check_resettable(config, store, tables)
-
-
-def _check_resettable(config: MatchConfig, store: Store, tables: TransitionTables) -> None:
-    if store.load_state() is None:  # a live site has one before it has counts
-        _check_learnt(config, store, tables)
+    with open_store(config, None) as (store, _):
+        counts = {key: row for key, row in store.load_counts().items() if any(row.values())}
+        if not counts and store.load_state() is None:  # a live site has a state before it has counts
+            raise _nothing_learnt(config, store)
+        yield store, counts
 
 
 def reset(config: MatchConfig) -> tuple[int, float]:
@@ -181,8 +186,6 @@ def reset(config: MatchConfig) -> tuple[int, float]:
 
     Raises FrozenError, NothingLearnt.
     """
-    check_not_frozen(config)
-    with site_tables(config) as (store, tables):
-        _check_resettable(config, store, tables)
+    with _resettable(config) as (store, counts):
         store.reset()
-    return len(tables.pairs()), sum(tables.evidence(*pair) for pair in tables.pairs())
+    return len({key[:2] for key in counts}), sum(sum(row.values()) for row in counts.values()) / ONE

@@ -103,6 +103,9 @@ def test_without_a_yes_nothing_is_forgotten(learnt, said, line):
     refused = CliRunner().invoke(run_pipeline.app, ["tables", "reset", *SITE], input=said)
     assert refused.exit_code == 2 and line in refused.stderr and "Traceback" not in refused.output
     assert shown()["gate", "exit"] == 40
+    for command in (["forget", "runs/none", "P1"], ["forget", "P1", *SITE]):  # asked in the same words
+        refused = CliRunner().invoke(run_pipeline.app, command, input=said)
+        assert refused.exit_code == 2 and line in refused.stderr
     assert CliRunner().invoke(run_pipeline.app, ["tables", "reset", *SITE], input="y\n").exit_code == 0
     assert shown() == {}
 
@@ -114,6 +117,17 @@ def test_a_site_that_only_has_a_gallery_can_be_reset():
     assert identrix("tables", "reset", *SITE, "--yes").exit_code == 0
     with open_store(config, config.tables) as (store, _):
         assert store.load_state() is None
+
+
+def test_a_site_whose_axes_are_others_can_be_reset(learnt):
+    others = ("--set", "tables.bin_s=1")
+    refused = identrix("tables", "export", "x.json", *SITE, *others)
+    assert refused.exit_code == 3 and "or reset the tables" in refused.stderr
+    done = identrix("tables", "reset", "--yes", *SITE, *others)
+    assert (done.exit_code, done.stdout) == (0, "4 pairs, 100 observations forgotten at site shop\n")
+    assert (
+        identrix("tables", "export", "x.json", *SITE, *others).exit_code == 2
+    )  # nothing there, and nothing against it
 
 
 @pytest.mark.parametrize(("epoch", "count", "said"), [(99999, ONE, "in the future"), (0, -ONE, "below 0")])
