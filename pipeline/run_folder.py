@@ -15,7 +15,7 @@ class RunFolderError(FileNotFoundError):
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is that of a run, finished or not: nothing else should be written into it."""
-    return any((Path(folder) / name).exists() for name in ("run.json", "journal", "tracks.parquet"))
+    return any((Path(folder) / name).exists() for name in ("run.json", "journal"))
 
 
 def finished_run(run_dir: Path, *needed: str) -> Path:

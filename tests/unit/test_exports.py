@@ -236,6 +236,12 @@ def test_a_run_is_never_exported_into_its_own_folder(run_dir, format):
     assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
 
 
+def test_an_export_may_be_made_again(run_dir, tmp_path):
+    for _ in range(2):  # its folder holds a tracks.parquet, too, and is no run
+        export_run(run_dir, tmp_path / "out", "parquet")
+    assert (tmp_path / "out" / "tracks.parquet").is_file()
+
+
 @pytest.mark.parametrize("format", sorted(formats()))
 def test_one_camera_and_other_ids(run_dir, rows, tmp_path, format):
     given_ids = {1: 9000001, 2: 8000002, 3: 7000003}
