@@ -33,6 +33,7 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "no second look at old identities": ("match.merge_every_s=1e12",),
     "arrivals decided one by one": ("match.window_s=0.001",),
     "no tolerance for broken tracks": ("match.tolerance_s=0",),
+    "at once in cameras that do not overlap": ("st_model.transitions.DISJOINT_FROM=1e12",),
     "every closed stay a prototype": ("match.prototype_at=0",),
     "no floor": ("tables.floor=1e-6",),
     "full weight from the first link": ("tables.floor_evidence=1e-6",),
