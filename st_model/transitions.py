@@ -222,8 +222,9 @@ class TransitionTables:
         known = self._disjoint.get(pair)
         if known is None:
             both = self.histogram(*pair) + self.histogram(*pair[::-1])
-            early = both[: self.settings.bin_of(-2.0 * self.settings.bin_s) or 0].sum()
-            known = bool(both.sum() >= DISJOINT_FROM and early <= DISJOINT_SHARE * both.sum())
+            total, early_bins = both.sum(), self.settings.bin_of(-2.0 * self.settings.bin_s)
+            # An axis that begins at 0 holds nobody who arrived early: it cannot say that nobody did.
+            known = bool(early_bins and total >= DISJOINT_FROM and both[:early_bins].sum() <= DISJOINT_SHARE * total)
             self._disjoint[pair] = known
         return known
 

@@ -68,6 +68,10 @@ def test_nobody_is_in_two_cameras_at_once_that_are_known_to_see_nobody_at_once()
         ids[name] = ids_of(rows, tables=tables)
     assert ids["overlapping"]["a", 1] == ids["overlapping"]["b", 1]
     assert ids["disjoint"]["a", 1] == ids["disjoint"]["b", 2] != ids["disjoint"]["b", 1]
+    for origin_s in (0.0, -4.0):  # such an axis cannot hold that somebody came early
+        tables = TransitionTables(replace(AXES, origin_s=origin_s))
+        tables.add([Increment("a", "b", 0, 10, 40 * ONE)])
+        assert not tables.disjoint("a", "b")
 
 
 def test_who_arrives_in_two_overlapping_cameras_in_one_window_is_one_person() -> None:
